@@ -1,0 +1,1 @@
+"""Refusal directions in chat models: find them, ablate combinations of them, measure what is left."""

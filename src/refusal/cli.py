@@ -1,0 +1,88 @@
+"""What every stage script shares: exit codes, the log file, progress."""
+
+import argparse
+import errno
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from refusal.errors import UserError
+
+log = logging.getLogger("refusal")
+
+_MINUTE = 60.0
+_DISK = {
+    errno.ENOSPC: "the disk is full: free some space, then run again (what was finished is kept)",
+    errno.EDQUOT: "the disk quota is used up: free some space, then run again (what was finished is kept)",
+    errno.EROFS: "the file system is read-only: choose a writable folder",
+    errno.EACCES: "permission denied: make the folder writable",
+}
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """A parser with the flags that all stages have: --log and --threads."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    made.add_argument("--log", type=Path, help="also write messages to this file")
+    made.add_argument("--threads", type=int, help="processor threads; all of them when left out")
+    return made
+
+
+def run(main: Callable[[argparse.Namespace], None], made: argparse.ArgumentParser) -> None:
+    """Parse the command line, call `main`, and leave the process with an exit code.
+
+    0 done; 1 a bug, with its traceback; 2 bad input or a full disk, with one line; 130 interrupted.
+    """
+    args = made.parse_args()
+    _configure_logging(args.log)
+    if args.threads:
+        # Must stand before torch is imported; torch reads it once.
+        os.environ["OMP_NUM_THREADS"] = str(args.threads)
+    try:
+        main(args)
+    except UserError as error:
+        log.error("error: %s", error)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in _DISK:
+            log.exception("unexpected error")
+            sys.exit(1)
+        log.error("error: %s: %s", error.filename or "writing failed", _DISK[error.errno])
+        sys.exit(2)
+    except KeyboardInterrupt:
+        log.error("interrupted: finished items are kept in the cache")
+        sys.exit(130)
+    except Exception:
+        log.exception("unexpected error")
+        sys.exit(1)
+
+
+def progress(items: Iterable, what: str, total: int | None = None, unit: str = "it") -> Iterator:
+    """Yield the items with a bar on a terminal, or one line a minute where there is none (logs, SLURM)."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        yield from tqdm(items, desc=what, total=total, unit=unit)
+        return
+    total = total if total is not None else (len(items) if hasattr(items, "__len__") else None)
+    started = said = time.monotonic()
+    for count, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - said > _MINUTE:
+            said = now
+            log.info("%s: %d/%s %s, %.0f s", what, count, "?" if total is None else total, unit, now - started)
+    if total:
+        log.info("%s: %d %s in %.1f s", what, total, unit, time.monotonic() - started)
+
+
+def _configure_logging(path: Path | None) -> None:
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(path, mode="w"))
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
+    for noisy in ("httpx", "httpx2", "urllib3", "filelock", "huggingface_hub", "datasets", "fsspec"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
