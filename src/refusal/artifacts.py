@@ -1,0 +1,153 @@
+"""Files in and out: whole or not at all, and read with errors that name the row."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refusal.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it takes the place of `path` only if the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def copy(source: Path, path: Path) -> None:
+    """Copy a file, atomically."""
+    with atomic(path) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's content, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(value: Any) -> str:
+    """Hash of a JSON-able value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON; NaN and infinity are refused, since JSON has none."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises: UserError, missing or malformed, with the line.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON ({error}): delete it, and the step that makes it runs again") from None
+
+
+def write_jsonl(path: Path, rows: list[dict]) -> None:
+    """Write one JSON object a line."""
+    with atomic(path) as temporary, temporary.open("w") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_jsonl(path: Path, fields: tuple[str, ...] = ()) -> list[dict]:
+    """Read one JSON object a line; each must have `fields`.
+
+    Raises: UserError that names the file and the line.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error})") from None
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}: line {number} is not valid JSON ({error.msg}): mend or remove it") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{path}: line {number} is not a JSON object: write one object a line")
+        if missing := [field for field in fields if field not in row]:
+            raise UserError(f"{path}: line {number} has no `{missing[0]}`: every line needs {', '.join(fields)}")
+        rows.append(row)
+    return rows
+
+
+def write_tensors(path: Path, tensors: "Mapping[str, np.ndarray]", metadata: Mapping[str, Any]) -> None:
+    """Write arrays as safetensors; each metadata value is stored as JSON text under its key."""
+    from safetensors.numpy import save_file
+
+    encoded = {key: json.dumps(value, ensure_ascii=False) for key, value in metadata.items()}
+    with atomic(path) as temporary:
+        save_file(dict(tensors), temporary, metadata=encoded)
+
+
+def read_tensors(path: Path) -> "tuple[dict[str, np.ndarray], dict[str, Any]]":
+    """Arrays and metadata of a file of `write_tensors`.
+
+    Raises: UserError, missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118 (not a dict)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (SafetensorError, json.JSONDecodeError) as error:
+        message = f"{path}: damaged safetensors ({error}): delete it, and the step that makes it runs again"
+        raise UserError(message) from None
+
+
+def write_table(path: Path, table: "pd.DataFrame") -> None:
+    """Write a table as CSV, floats in full precision (repr), missing values empty."""
+    with atomic(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def read_table(path: Path, columns: tuple[str, ...] = ()) -> "pd.DataFrame":
+    """Read a CSV that has `columns`; an empty cell is a missing value, text stays text.
+
+    Raises: UserError that names the file and the column.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"combination": str})
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: not a CSV table ({error}): delete it, and the step that makes it runs again"
+        ) from None
+    if missing := [column for column in columns if column not in table]:
+        raise UserError(f"{path}: no column `{missing[0]}`; it has {', '.join(table.columns)}")
+    return table

@@ -1,0 +1,113 @@
+"""Finished items by spec: what is pending is known before torch is imported, and a killed stage resumes.
+
+cache/STAGE/KEY/ holds `data` and `item.json`. An item is there whole or not at all. The cache is safe to delete.
+"""
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from refusal.artifacts import copy, read_json, sha256, write_json
+from refusal.errors import UserError
+from refusal.provenance import Spec, stamp
+
+log = logging.getLogger("refusal")
+
+Run = Mapping[str, Any]
+
+
+def pending(root: Path, specs: Mapping[str, Spec]) -> dict[str, Spec]:
+    """Those of the named specs that the cache does not hold; two names with equal specs count once.
+
+    A damaged item is removed and pending again. Says how many there are.
+    """
+    todo: dict[str, Spec] = {}
+    keys = set()
+    for name, wanted in specs.items():
+        if wanted.key not in keys and not _whole(_folder(root, wanted)):
+            todo[name] = wanted
+            keys.add(wanted.key)
+    if specs:
+        stage = next(iter(specs.values())).stage
+        log.info("%s: %d of %d items to compute", stage, len(todo), len({wanted.key for wanted in specs.values()}))
+    return todo
+
+
+def store(root: Path, made: Spec, write: Callable[[Path], None], run: Run) -> None:
+    """Keep a finished item: `write` is given a path and writes the item's data there."""
+    folder = _folder(root, made)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".new-"))
+    try:
+        write(temporary / "data")
+        write_json(
+            temporary / "item.json", {"spec": asdict(made), "sha256": sha256(temporary / "data"), "run": dict(run)}
+        )
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not _whole(folder):  # else another process finished the same item first
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def load(root: Path, made: Spec) -> tuple[Path, Run]:
+    """Where an item's data stands, and how it was run.
+
+    Raises: UserError, not there.
+    """
+    folder = _folder(root, made)
+    if not _whole(folder):
+        raise UserError(f"{folder}: the cached item went missing while the step ran: run it again")
+    return folder / "data", read_json(folder / "item.json")["run"]
+
+
+def publish(root: Path, made: Spec, output: Path, inputs: Mapping[str, Path]) -> None:
+    """Copy an item to its place in results/, with its spec beside it."""
+    data, run = load(root, made)
+    copy(data, output)
+    stamp(output, made, inputs, run | {"items": [made.key]})
+
+
+def sizes(root: Path) -> dict[str, tuple[int, int]]:
+    """Per stage: number of items and bytes."""
+    found = {}
+    for stage in sorted(path for path in root.glob("*") if path.is_dir()):
+        items = list(stage.iterdir())
+        found[stage.name] = (len(items), sum(file.stat().st_size for file in stage.rglob("*") if file.is_file()))
+    return found
+
+
+def prune(root: Path, results: Path) -> int:
+    """Delete the items that no file under `results` was made from; returns how many."""
+    used = {key for record in results.rglob("*.spec.json") for key in read_json(record).get("run", {}).get("items", ())}
+    removed = 0
+    for folder in root.glob("*/*"):
+        if folder.name not in used:
+            shutil.rmtree(folder)
+            removed += 1
+    return removed
+
+
+def _folder(root: Path, made: Spec) -> Path:
+    return root / made.stage / made.key
+
+
+def _whole(folder: Path) -> bool:
+    """Whether an item is there with the content it was stored with; removes a damaged one."""
+    record = folder / "item.json"
+    if not record.exists():
+        return False
+    try:
+        if read_json(record)["sha256"] == sha256(folder / "data"):
+            return True
+    except (UserError, KeyError, FileNotFoundError):
+        log.warning("%s: unreadable", folder)
+    log.warning("%s: a damaged item, computed again", folder)
+    shutil.rmtree(folder)
+    return False
