@@ -145,9 +145,7 @@ def read_table(path: Path, columns: tuple[str, ...] = ()) -> "pd.DataFrame":
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path}: not a CSV table ({error}): delete it, and the step that makes it runs again"
-        ) from None
+        raise UserError(f"{path}: not a CSV table ({error}): delete it and run again") from None
     if missing := [column for column in columns if column not in table]:
         raise UserError(f"{path}: no column `{missing[0]}`; it has {', '.join(table.columns)}")
     return table

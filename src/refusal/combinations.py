@@ -24,7 +24,8 @@ BASELINE = "none"
 class Combination:
     """What an id says.
 
-    kind: what is done to the residual stream; ranks: ascending, of an ablation or addition; size and seed: of a control.
+    kind: what is done to the residual stream; ranks: ascending, of an ablation or addition;
+    size: number of directions; seed: of a control.
     """
 
     id: str

@@ -1,0 +1,106 @@
+"""Which modules write into the residual stream, found by their role in the layer, and checked by a sum."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from refusal.errors import UserError
+
+_ATTENTION = ("self_attn", "attn", "attention", "self_attention")
+_MLP = ("mlp", "feed_forward", "block_sparse_moe", "ffn")
+_POST_ATTENTION = "post_attention_layernorm"
+_POST_MLP = "post_feedforward_layernorm"
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The residual stream of a model.
+
+    embedding: writes first; layers: decoder layers in order; writers: per layer, the modules whose outputs are added to
+    the stream (attention, mlp; or the norms after them, where the family has those).
+    """
+
+    embedding: nn.Module
+    layers: tuple[nn.Module, ...]
+    writers: tuple[tuple[nn.Module, ...], ...]
+
+    @property
+    def all_writers(self) -> tuple[nn.Module, ...]:
+        """Every module whose output goes into the stream, in order."""
+        return (self.embedding, *(module for layer in self.writers for module in layer))
+
+
+def find_stream(model: nn.Module) -> Stream:
+    """Find the modules of a causal language model from transformers.
+
+    Raises: UserError that says which module could not be placed.
+    """
+    name = type(model).__name__
+    count = model.config.get_text_config().num_hidden_layers
+    stacks = [
+        (path, module)
+        for path, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == count and _child(module[0], _ATTENTION) is not None
+    ]
+    if not stacks:
+        raise UserError(f"{name}: no list of {count} decoder layers with an attention was found: unsupported family")
+    path, layers = stacks[0]
+    writers = []
+    for number, layer in enumerate(layers):
+        attention, mlp = _child(layer, _ATTENTION), _child(layer, _MLP)
+        if mlp is None:
+            raise UserError(f"{name}: {path}.{number} has no mlp named {', '.join(_MLP)}: unsupported family")
+        if hasattr(layer, _POST_MLP):
+            # Gemma 2 and 3, OLMo 2: what a norm after the block gives is added to the stream, not the block's output
+            writers.append((getattr(layer, _POST_ATTENTION), getattr(layer, _POST_MLP)))
+        else:
+            writers.append((attention, mlp))
+    return Stream(model.get_input_embeddings(), tuple(layers), tuple(writers))
+
+
+@torch.no_grad()
+def check_stream(model: nn.Module, stream: Stream, token_ids: Sequence[int]) -> None:
+    """Check on one short input that each layer adds exactly its writers' outputs to the stream.
+
+    Raises: UserError that names the layer where the sum does not hold, so that no ablation is silently partial.
+    """
+    before: dict[int, torch.Tensor] = {}
+    after: dict[int, torch.Tensor] = {}
+    written: dict[int, list[torch.Tensor]] = {number: [] for number in range(len(stream.layers))}
+
+    def keep(number):
+        def hook(_module, args, kwargs, output):
+            before[number] = args[0] if args else kwargs["hidden_states"]
+            after[number] = first(output)
+
+        return hook
+
+    def collect(number):
+        return lambda _module, _args, output: written[number].append(first(output))
+
+    with ExitStack() as hooks:
+        for number, layer in enumerate(stream.layers):
+            hooks.callback(layer.register_forward_hook(keep(number), with_kwargs=True).remove)
+            for writer in stream.writers[number]:
+                hooks.callback(writer.register_forward_hook(collect(number)).remove)
+        model(torch.tensor([list(token_ids)], device=stream.embedding.weight.device), use_cache=False)
+    for number in range(len(stream.layers)):
+        sum_ = before[number].double() + sum(part.double().to(before[number].device) for part in written[number])
+        gap = (after[number].double() - sum_).norm() / after[number].double().norm()
+        if not gap < 2e-2 + 1e-9:  # bf16 rounds each addition to 8 bits; fp32 gives 1e-7
+            raise UserError(
+                f"{type(model).__name__}: layer {number}: its attention and mlp do not add up to what it writes"
+                f" (relative gap {gap:.2g}): unsupported family"
+            )
+
+
+def first(output):
+    """The hidden states of a module's output, which may be a tuple that starts with them."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def _child(layer: nn.Module, names: Sequence[str]) -> nn.Module | None:
+    return next((getattr(layer, name) for name in names if isinstance(getattr(layer, name, None), nn.Module)), None)

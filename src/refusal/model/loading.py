@@ -1,0 +1,149 @@
+"""Load a model by its identity file (results/NAME/model.json), with errors that say what to set."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from refusal.artifacts import read_json
+from refusal.errors import UserError
+from refusal.model.families import Stream, check_stream, find_stream
+from refusal.provenance import versions
+
+log = logging.getLogger("refusal")
+
+
+@dataclass(frozen=True)
+class ChatModel:
+    """A loaded model with all that stages ask of it.
+
+    suffix: end-of-instruction token ids [n]; refusal_tokens: ids; stop_tokens: ids.
+    """
+
+    model: Any
+    tokenizer: Any
+    stream: Stream
+    system_prompt: str | None
+    suffix: tuple[int, ...]
+    refusal_tokens: tuple[int, ...]
+    stop_tokens: tuple[int, ...]
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go."""
+        return self.stream.embedding.weight.device
+
+    @property
+    def pad(self) -> int:
+        """Any id serves: padding is masked out."""
+        return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.stop_tokens[0]
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """How results were computed: for their specs, where it decides nothing."""
+        device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+        return {"dtype": str(self.model.dtype).removeprefix("torch."), "device": device, "versions": versions()}
+
+
+def load(identity: Path) -> ChatModel:
+    """Load the model that an identity file names, on the GPUs there are, else on the processor.
+
+    Raises: UserError, cannot be had, or a family whose residual stream is not understood.
+    """
+    from transformers import AutoModelForCausalLM
+
+    record = read_json(identity)
+    loaded = record["load"]
+    if folder := loaded.get("folder"):
+        place, revision = folder, None
+    else:
+        place, revision = loaded["id"], loaded["revision"]
+    tokenizer = load_tokenizer(place, revision, record["identity"]["chat_template"])
+    log.info("loading %s (%s)", place, record["identity"]["dtype"])
+    with explained(place):
+        model = AutoModelForCausalLM.from_pretrained(
+            place,
+            revision=revision,
+            dtype=getattr(torch, record["identity"]["dtype"]),
+            device_map="auto" if torch.cuda.is_available() else None,
+        )
+    model.eval().requires_grad_(False)
+    stream = find_stream(model)
+    suffix = tuple(token["id"] for token in record["positions"])
+    check_stream(model, stream, suffix)
+    return ChatModel(
+        model=model,
+        tokenizer=tokenizer,
+        stream=stream,
+        system_prompt=record["identity"]["system_prompt"],
+        suffix=suffix,
+        refusal_tokens=tuple(token["id"] for token in record["refusal_tokens"]),
+        stop_tokens=tuple(record["identity"]["stop_tokens"]),
+    )
+
+
+def load_tokenizer(place: str, revision: str | None, chat_template: str | None) -> Any:
+    """The tokenizer of a folder or hub model, with another chat template where one is given.
+
+    Raises: UserError, cannot be had.
+    """
+    from transformers import AutoTokenizer
+
+    with explained(place):
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template
+    return tokenizer
+
+
+@contextmanager
+def explained(place: str) -> Iterator[None]:
+    """Turn what loading can raise into one line that says what to set."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise UserError(explain(place, error)) from error
+
+
+def explain(place: str, error: BaseException, environment: Mapping[str, str] = os.environ) -> str:
+    """One line for an error of loading from the hub or a folder: what happened, what to set. Never a token's value."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    chain = [error]
+    while chain[-1].__cause__ is not None or chain[-1].__context__ is not None:
+        chain.append(chain[-1].__cause__ or chain[-1].__context__)
+    token = "HF_TOKEN is set" if environment.get("HF_TOKEN") else "HF_TOKEN is not set"
+
+    def among(*kinds: type) -> bool:
+        return any(isinstance(link, kinds) for link in chain)
+
+    if among(GatedRepoError):
+        return f"{place}: access is granted per person ({token}): accept its licence on the hub, then set HF_TOKEN"
+    if among(RevisionNotFoundError):
+        return f"{place}: no such revision: correct `revision` in the model file"
+    if among(RepositoryNotFoundError):
+        return f"{place}: not found or private ({token}): correct `id` in the model file, or set HF_TOKEN"
+    if among(LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError) or _offline(chain):
+        return (
+            f"{place}: not in the local cache, and the hub cannot be reached ({token}): connect to the network and set"
+            " HF_TOKEN (a gated model needs it), or point HF_HOME at a cache that holds it"
+        )
+    if among(HfHubHTTPError):
+        return f"{place}: the hub answered with an error ({' '.join(str(chain[0]).split())[:200]}): try again later"
+    return f"{place}: cannot be loaded: {' '.join(str(error).split())[:300]}"
+
+
+def _offline(chain: list[BaseException]) -> bool:
+    return any("connect" in str(link).lower() and "hugging" in str(link).lower() for link in chain)

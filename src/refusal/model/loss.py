@@ -1,0 +1,96 @@
+"""Cross-entropy per token on corpora and on the model's own responses, under interventions."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from refusal.cli import progress
+from refusal.model.batching import in_batches, left_pad
+from refusal.model.chat import encode
+from refusal.model.interventions import Intervention, Rows, intervene
+from refusal.model.loading import ChatModel
+
+
+@dataclass(frozen=True)
+class Span:
+    """Token ids, of which those from `start` on are predicted and counted; what is before is context."""
+
+    tokens: list[int]
+    start: int
+
+
+def text_sequences(tokenizer: Any, rows: Sequence[dict], max_tokens: int) -> list[Span]:
+    """Plain text, with the special tokens the tokenizer adds; all but the first token are predicted."""
+    encoded = [tokenizer(row["text"]).input_ids[:max_tokens] for row in rows]
+    return [Span(tokens, 1) for tokens in encoded if len(tokens) > 1]
+
+
+def chat_sequences(chat: ChatModel, rows: Sequence[dict], max_tokens: int) -> list[Span]:
+    """Instruction and response through the chat template; the response's tokens are predicted, the prompt is not."""
+    prompts = [{"id": number, "instruction": row["instruction"]} for number, row in enumerate(rows)]
+    encoded = encode(chat.tokenizer, prompts, chat.system_prompt, chat.suffix)
+    responses = [chat.tokenizer(row["response"], add_special_tokens=False).input_ids for row in rows]
+    return completion_sequences(encoded, responses, max_tokens)
+
+
+def completion_sequences(prompts: Sequence[list[int]], responses: Sequence[list[int]], max_tokens: int) -> list[Span]:
+    """Responses after their prompts, as token ids; cut at max_tokens; without a response token left, dropped."""
+    joined = [
+        Span((prompt + response)[:max_tokens], len(prompt)) for prompt, response in zip(prompts, responses, strict=True)
+    ]
+    return [one for one in joined if len(one.tokens) > one.start]
+
+
+def losses(
+    chat: ChatModel,
+    sequences: Sequence[Span],
+    interventions: Mapping[str, Intervention],
+    batch_rows: int,
+    done: Callable[[str, float, int], None],
+) -> None:
+    """Summed token losses of the sequences under each intervention.
+
+    Token losses are fp32 and their sums fp64, also for a bf16 model: a bf16 sum rounds to multiples of 4 and hides
+    differences between ablations.
+
+    Args:
+        done: called with the id, the sum in nats, and the number of predicted tokens, as soon as it is finished.
+    """
+    ordered = sorted(sequences, key=lambda one: len(one.tokens))
+    rows = [(name, one) for name in interventions for one in ordered]
+    count = sum(len(one.tokens) - one.start for one in sequences)
+    sums = dict.fromkeys(interventions, 0.0)
+    left = dict.fromkeys(interventions, len(sequences))
+
+    def batch_losses(batch):
+        return token_losses(chat, [one for _, one in batch], [interventions[name] for name, _ in batch])
+
+    batches = in_batches(rows, batch_rows, batch_losses)
+    for batch, found in progress(batches, "loss", total=-(-len(rows) // batch_rows), unit="batches"):
+        for (name, _), value in zip(batch, found, strict=True):
+            sums[name] += value
+            left[name] -= 1
+            if left[name] == 0:
+                done(name, sums[name], count)
+
+
+@torch.no_grad()
+def token_losses(chat: ChatModel, sequences: Sequence[Span], interventions: Sequence[Intervention]) -> list[float]:
+    """Sum of token losses of each sequence, in nats; padding and context are masked out."""
+    inputs = left_pad([one.tokens for one in sequences], chat.pad, chat.device)
+    width = inputs["input_ids"].shape[1]
+    # logits are asked for only where some row predicts
+    keep = max(len(one.tokens) - one.start for one in sequences) + 1
+    with intervene(chat.stream, Rows(interventions)):
+        logits = chat.model(**inputs, use_cache=False, logits_to_keep=min(keep, width)).logits
+    target = inputs["input_ids"][:, -(logits.shape[1] - 1) :]
+    found = []
+    for row, one in enumerate(sequences):
+        predicted = len(one.tokens) - one.start
+        loss = torch.nn.functional.cross_entropy(
+            logits[row, -predicted - 1 : -1].float(), target[row, -predicted:], reduction="none"
+        )
+        found.append(float(loss.double().sum()))
+    return found
