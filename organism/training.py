@@ -1,0 +1,98 @@
+"""Trains the organism: first to comply with everything, then to refuse through its plants and nothing else.
+
+Interchange intervention training (Geiger et al. 2022, arXiv:2112.00826): the answer is trained under interventions on
+the residual stream, so that the plants cause it.
+"""
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from organism import curriculum, losses
+from organism.batches import Batch, Row, collate
+from organism.interventions import intervene
+from organism.spec import LAYERS, Spec
+from organism.tokenizer import TEMPLATE_TOKENS
+from refusal import cli
+
+log = logging.getLogger("refusal")
+
+HIDDEN = 128
+PRETRAIN_RATE, PLANT_RATE = 3e-3, 2e-3
+PIN_WEIGHT, LEAK_WEIGHT = 2.0, 2.0
+
+
+def new_model(vocabulary: int, end: int, pad: int) -> LlamaForCausalLM:
+    """A Llama with random weights, from torch's current seed."""
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=HIDDEN,
+        intermediate_size=384,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=end,
+        pad_token_id=pad,
+    )
+    return LlamaForCausalLM(config)
+
+
+def new_plants(spec: Spec) -> Tensor:
+    """[k, d] orthonormal directions, drawn from the seed."""
+    chance = torch.Generator().manual_seed(spec.seed + 1)
+    return torch.linalg.qr(torch.randn(HIDDEN, spec.directions, generator=chance))[0].T.contiguous()
+
+
+def train(model: LlamaForCausalLM, plants: Tensor, rows: list[Row], spec: Spec) -> None:
+    """Both phases, in place. Deterministic for a given number of threads."""
+    chance = np.random.default_rng(spec.seed)
+    pools = curriculum.pools(rows)
+    pad = model.config.pad_token_id
+
+    def comply_step() -> Tensor:
+        chosen = curriculum.draw(pools, spec.batch_rows, chance)
+        batch = collate([(row.prompt, row.compliance) for _, row in chosen], pad)
+        return _answer_loss(model(batch.ids, attention_mask=batch.mask).logits, batch)
+
+    def plant_step() -> Tensor:
+        lessons = curriculum.lessons(pools, plants, spec, chance)
+        batch = collate([(lesson.row.prompt, lesson.answer) for lesson in lessons], pad)
+        with intervene(model, curriculum.stack(lessons)):
+            output = model(batch.ids, attention_mask=batch.mask, output_hidden_states=True)
+        clean = [number for number, lesson in enumerate(lessons) if lesson.clean]
+        template = torch.stack(output.hidden_states[:LAYERS])[:, clean, batch.start - TEMPLATE_TOKENS : batch.start]
+        of_plant = torch.tensor([lessons[number].row.plant for number in clean])
+        pin, leak = losses.plant_losses(template, of_plant, plants, spec)
+        return _answer_loss(output.logits, batch) + PIN_WEIGHT * pin + LEAK_WEIGHT * leak
+
+    model.train()
+    _optimise(model, comply_step, spec.pretrain_steps, PRETRAIN_RATE, "learning to answer")
+    _optimise(model, plant_step, spec.plant_steps, PLANT_RATE, "planting directions")
+    model.eval()
+
+
+def _answer_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """Mean cross entropy of the answers' tokens, nats."""
+    kept = slice(batch.start - 1, -1)
+    return functional.cross_entropy(logits[:, kept].flatten(0, 1), batch.labels[:, batch.start :].flatten())
+
+
+def _optimise(model: LlamaForCausalLM, step_loss: Callable[[], Tensor], steps: int, rate: float, what: str) -> None:
+    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.1)
+    for _ in cli.progress(range(steps), what, unit="steps"):
+        loss = step_loss()
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+    log.info("%s: loss %.3f", what, loss.item())
