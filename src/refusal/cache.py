@@ -3,29 +3,48 @@
 cache/STAGE/KEY/ holds `data` and `item.json`. An item is there whole or not at all. The cache is safe to delete.
 """
 
+import hashlib
 import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from refusal.artifacts import copy, read_json, sha256, write_json
+from refusal.artifacts import copy, digest, read_json, read_tensors, sha256, write_json
 from refusal.errors import UserError
 from refusal.provenance import Spec, stamp
 
 log = logging.getLogger("refusal")
 
 Run = Mapping[str, Any]
+Name = TypeVar("Name")
 
 
-def pending(root: Path, specs: Mapping[str, Spec]) -> dict[str, Spec]:
+def narrowed(base: Spec, **parameters: Any) -> Spec:
+    """A spec of one item of a stage: the base's, with what tells this item apart."""
+    return replace(base, parameters={**base.parameters, **parameters})
+
+
+def content(path: Path) -> str:
+    """Hash of what a file holds, for a spec; of tensors: the arrays and what is done with them, no names or ranks.
+
+    So a combination whose directions stay the same is not computed again when its ranks change.
+    """
+    if path.suffix != ".safetensors":
+        return sha256(path)
+    tensors, metadata = read_tensors(path)
+    shapes = {name: [array.shape, hashlib.sha256(array.tobytes()).hexdigest()] for name, array in tensors.items()}
+    return digest([shapes, {key: metadata.get(key) for key in ("kind", "ablation", "layer")}])
+
+
+def pending(root: Path, specs: Mapping[Name, Spec]) -> dict[Name, Spec]:
     """Those of the named specs that the cache does not hold; two names with equal specs count once.
 
     A damaged item is removed and pending again. Says how many there are.
     """
-    todo: dict[str, Spec] = {}
+    todo: dict[Name, Spec] = {}
     keys = set()
     for name, wanted in specs.items():
         if wanted.key not in keys and not _whole(_folder(root, wanted)):

@@ -30,6 +30,22 @@ def parser(description: str) -> argparse.ArgumentParser:
     return made
 
 
+def stage_parser(description: str) -> argparse.ArgumentParser:
+    """A parser for a stage that runs the model: --model, --cache and --batch-rows beside those of all."""
+    made = parser(description)
+    made.add_argument("--model", type=Path, required=True, help="model.json of the model step")
+    made.add_argument("--cache", type=Path, default=Path("cache"), help="folder of finished items")
+    made.add_argument("--batch-rows", type=int, default=256, help="rows of a batch; changes no result")
+    return made
+
+
+def filter_flags(made: argparse.ArgumentParser) -> None:
+    """Add the thresholds of the ranking's filters."""
+    made.add_argument("--max-kl", type=float, default=0.1, help="nats")
+    made.add_argument("--min-induce", type=float, default=0.0, help="nats")
+    made.add_argument("--max-layer-share", type=float, default=0.8, help="of the layers")
+
+
 def run(main: Callable[[argparse.Namespace], None], made: argparse.ArgumentParser) -> None:
     """Parse the command line, call `main`, and leave the process with an exit code.
 

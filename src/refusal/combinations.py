@@ -8,8 +8,10 @@ A combination id is one of
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations as choose
+from pathlib import Path
 from typing import Literal
 
 from refusal.errors import UserError
@@ -79,3 +81,17 @@ def expand(entries: list[str], top: int) -> list[str]:
             raise UserError(f'combinations[{number}]: "{entry}" is made by `controls` or `additions`, not listed here')
         ids[parsed.id] = None
     return list(ids)
+
+
+def by_folder(paths: Iterable[Path], depth: int = 1) -> dict[str, Path]:
+    """Combination id -> path, read off the folder `depth` above each file (COMBINATION/basis.safetensors).
+
+    Raises: UserError, a path that stands in no combination's folder, or two for one.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        name = parse(path.parts[-1 - depth]).id
+        if name in found:
+            raise UserError(f"{path}: combination {name} is given twice ({found[name]})")
+        found[name] = path
+    return found

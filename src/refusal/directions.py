@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from refusal.combinations import Combination
+
 MIN_RESIDUAL = 0.05
 """A unit direction with less than this outside the span of those before it adds no row to a basis."""
 
@@ -76,6 +78,37 @@ def sequential_write(units: np.ndarray) -> np.ndarray:
     return written
 
 
-def random_directions(size: int, d: int, seed: int) -> np.ndarray:
+def random_directions(size: int, d: int, seed: int | tuple[int, ...]) -> np.ndarray:
     """[size, d] directions drawn from an isotropic Gaussian: what ablating as many arbitrary directions does."""
     return np.random.default_rng(seed).standard_normal((size, d))
+
+
+def intervention_tensors(
+    combination: Combination, directions: np.ndarray, mode: str, seed: int
+) -> tuple[dict[str, np.ndarray], dict]:
+    """What a combination's basis.safetensors holds: arrays, and the facts about them.
+
+    Args:
+        directions: raw, by rank [rank, d]; mode: `span` or `sequential`; seed: of the study, for controls.
+    Returns: `basis` [rows, d] (Q; in mode sequential the unit directions; no rows for the baseline), and for an
+        addition `vector` [d]. Facts: kind, ablation, k, effective_rank, left_out (ranks without a row), cosines.
+    """
+    d = directions.shape[-1]
+    empty = np.zeros((0, d))
+    facts = {"kind": combination.kind, "ablation": mode, "k": combination.size, "effective_rank": 0, "left_out": []}
+    if combination.kind == "none":
+        return {"basis": empty}, facts
+    if combination.kind == "addition":
+        return {"basis": empty, "vector": directions[combination.ranks[0]].astype(np.float64)}, facts
+    if combination.kind == "random":
+        chosen = random_directions(combination.size, d, (seed, combination.size, combination.seed))
+    else:
+        chosen = directions[list(combination.ranks)]
+    basis, kept = span_basis(chosen)
+    names = combination.ranks or tuple(range(combination.size))
+    facts |= {
+        "effective_rank": len(basis),
+        "left_out": [name for index, name in enumerate(names) if index not in kept],
+        "cosines": cosines(chosen).tolist(),
+    }
+    return {"basis": unit(chosen) if mode == "sequential" else basis}, facts

@@ -32,27 +32,6 @@ class Study:
     judges: Mapping[str, Mapping[str, Any]]
 
     @cached_property
-    def ablations(self) -> tuple[str, ...]:
-        """Ids of the combinations to ablate, without baseline and controls."""
-        return tuple(combinations.expand(list(self.settings["combinations"]), self.settings["ranking"]["top"]))
-
-    @cached_property
-    def controls(self) -> tuple[str, ...]:
-        """Ids of the random-direction controls."""
-        made = self.settings["controls"]
-        return tuple(f"random-k{size}-s{seed}" for size in made["sizes"] for seed in range(made["draws"]))
-
-    @cached_property
-    def additions(self) -> tuple[str, ...]:
-        """Ids of the additions."""
-        return tuple(f"add-{rank}" for rank in self.settings["additions"])
-
-    @property
-    def combinations(self) -> tuple[str, ...]:
-        """All ids: the baseline first, ablations, controls, additions."""
-        return (combinations.BASELINE, *self.ablations, *self.controls, *self.additions)
-
-    @cached_property
     def prompt_files(self) -> Mapping[str, str]:
         """KIND_SPLIT (harmful_train, ...) -> file that it is sampled from."""
         sets = self.settings["prompts"]
@@ -64,10 +43,6 @@ class Study:
     def test_sets(self) -> tuple[str, ...]:
         """Kinds of prompts that are completed and judged."""
         return tuple(kind for kind in _KINDS if f"{kind}_test" in self.prompt_files)
-
-    def completed(self, kind: str) -> tuple[str, ...]:
-        """Ids whose responses to a kind of test prompts are needed: additions only on harmless ones."""
-        return tuple(name for name in self.combinations if kind == "harmless" or name not in self.additions)
 
 
 def read_study(config: Mapping[str, Any], name: str, root: Path = ROOT) -> Study:
@@ -85,25 +60,31 @@ def read_study(config: Mapping[str, Any], name: str, root: Path = ROOT) -> Study
     faults += _faults(model, "model", file)
     _refuse(faults)
     overlay = model.pop("study", {}) or {}
+    _refuse([f"{file}: study.{key}: the same for all models: set it in config/config.yaml" for key in _of_all(overlay)])
     settings = _merged(config, overlay)
     _refuse(list(_faults(settings, "config", f"{file}: study")))
-    judges = {judge: _judge(judge, root, f"{file} or config/config.yaml") for judge in settings["judges"]}
-    study = Study(name, _frozen(model), _frozen(settings), _frozen(judges))
-    try:
-        used = [rank for one in study.ablations for rank in combinations.parse(one).ranks]
-    except UserError as error:
-        raise UserError(f"config/config.yaml: {error}") from None
-    if not used:
-        raise UserError("config/config.yaml: combinations: name at least one, for example [singles, pairs]")
-    return study
+    judges = {judge: _judge(judge, root) for judge in settings["judges"]}
+    return Study(name, _frozen(model), _frozen(settings), _frozen(judges))
 
 
-def check_config(config: Mapping[str, Any]) -> None:
-    """Check config.yaml alone.
+def combination_ids(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Checks config.yaml alone, and gives the ids of all combinations, the same for every model.
 
+    Returns: the baseline first, then ablations, controls, additions.
     Raises: UserError, one line a fault.
     """
     _refuse(list(_faults(config, "config", "config/config.yaml")))
+    try:
+        ablations = combinations.expand(list(config["combinations"]), config["ranking"]["top"])
+    except UserError as error:
+        raise UserError(f"config/config.yaml: {error}") from None
+    controls = config["controls"]
+    return (
+        combinations.BASELINE,
+        *ablations,
+        *(f"random-k{size}-s{seed}" for size in controls["sizes"] for seed in range(controls["draws"])),
+        *(f"add-{rank}" for rank in config["additions"]),
+    )
 
 
 def names(folder: Path) -> list[str]:
@@ -127,19 +108,26 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_judge(path: Path) -> dict[str, Any]:
+    """Settings of a judge's file, checked.
+
+    Raises: UserError, one line a fault.
+    """
+    settings = read_yaml(path)
+    _refuse(list(_faults(settings, "judge", str(path))))
+    return settings
+
+
 def schema(kind: str) -> dict[str, Any]:
     """The JSON schema of `config`, `model` or `judge` files."""
     return read_yaml(ROOT / "workflow" / "schemas" / f"{kind}.schema.yaml")
 
 
-def _judge(name: str, root: Path, where: str) -> dict[str, Any]:
-    known = names(root / "config" / "judges")
-    if name not in known:
-        raise UserError(f"{where}: judges: unknown judge '{name}': config/judges/ has {', '.join(known)}")
-    file = f"config/judges/{name}.yaml"
-    settings = read_yaml(root / file)
-    _refuse(list(_faults(settings, "judge", file)))
-    return settings
+def _judge(name: str, root: Path) -> dict[str, Any]:
+    folder = root / "config" / "judges"
+    if name not in names(folder):
+        raise UserError(f"judges: unknown judge '{name}': config/judges/ has {', '.join(names(folder))}")
+    return read_judge(folder / f"{name}.yaml")
 
 
 def _faults(content: Any, kind: str, where: str) -> Iterator[str]:
@@ -170,6 +158,13 @@ def _lines(error: Any, where: str) -> Iterator[str]:
 def _refuse(faults: list[str]) -> None:
     if faults:
         raise UserError("\n".join(dict.fromkeys(faults)))
+
+
+def _of_all(overlay: Mapping[str, Any]) -> Iterator[str]:
+    """Keys of an overlay that decide which files there are, which a rule must know for every model alike."""
+    yield from (key for key in ("models", "combinations", "additions", "controls", "datasets", "run") if key in overlay)
+    if "top" in (overlay.get("ranking") or {}):
+        yield "ranking.top"
 
 
 def _merged(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:

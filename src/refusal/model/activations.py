@@ -35,7 +35,7 @@ def mean_activations(chat: ChatModel, rows: Sequence[list[int]], batch_rows: int
 
 @contextmanager
 def recorded(chat: ChatModel, n: int):
-    """Yield a list that a forward pass within the block fills: per layer, resid_pre at the last n tokens [row, n, d]."""
+    """Yield a list that a forward pass fills: per layer, resid_pre [row, n, d] of the last n tokens."""
     kept: list[torch.Tensor] = []
 
     def keep(_module, args, kwargs):

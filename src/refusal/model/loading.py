@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ def load(identity: Path) -> ChatModel:
     """
     from transformers import AutoModelForCausalLM
 
+    hide_bars()
     record = read_json(identity)
     loaded = record["load"]
     if folder := loaded.get("folder"):
@@ -99,6 +101,14 @@ def load_tokenizer(place: str, revision: str | None, chat_template: str | None) 
     if chat_template is not None:
         tokenizer.chat_template = chat_template
     return tokenizer
+
+
+def hide_bars() -> None:
+    """Keep the progress bars of transformers out of logs; on a terminal they stay."""
+    if not sys.stderr.isatty():
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
 
 
 @contextmanager

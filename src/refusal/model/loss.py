@@ -21,21 +21,21 @@ class Span:
     start: int
 
 
-def text_sequences(tokenizer: Any, rows: Sequence[dict], max_tokens: int) -> list[Span]:
+def text_spans(tokenizer: Any, rows: Sequence[dict], max_tokens: int) -> list[Span]:
     """Plain text, with the special tokens the tokenizer adds; all but the first token are predicted."""
     encoded = [tokenizer(row["text"]).input_ids[:max_tokens] for row in rows]
     return [Span(tokens, 1) for tokens in encoded if len(tokens) > 1]
 
 
-def chat_sequences(chat: ChatModel, rows: Sequence[dict], max_tokens: int) -> list[Span]:
+def chat_spans(chat: ChatModel, rows: Sequence[dict], max_tokens: int) -> list[Span]:
     """Instruction and response through the chat template; the response's tokens are predicted, the prompt is not."""
     prompts = [{"id": number, "instruction": row["instruction"]} for number, row in enumerate(rows)]
     encoded = encode(chat.tokenizer, prompts, chat.system_prompt, chat.suffix)
     responses = [chat.tokenizer(row["response"], add_special_tokens=False).input_ids for row in rows]
-    return completion_sequences(encoded, responses, max_tokens)
+    return completion_spans(encoded, responses, max_tokens)
 
 
-def completion_sequences(prompts: Sequence[list[int]], responses: Sequence[list[int]], max_tokens: int) -> list[Span]:
+def completion_spans(prompts: Sequence[list[int]], responses: Sequence[list[int]], max_tokens: int) -> list[Span]:
     """Responses after their prompts, as token ids; cut at max_tokens; without a response token left, dropped."""
     joined = [
         Span((prompt + response)[:max_tokens], len(prompt)) for prompt, response in zip(prompts, responses, strict=True)

@@ -31,9 +31,7 @@ def refusal_score(logits: torch.Tensor, refusal_tokens: Sequence[int]) -> torch.
     vocabulary = logits.shape[-1]
     chosen = sorted(set(refusal_tokens))
     if not 0 < len(chosen) < vocabulary or chosen[0] < 0 or chosen[-1] >= vocabulary:
-        raise UserError(
-            f"refusal tokens {chosen}: need at least one id, not all, within the vocabulary of {vocabulary}"
-        )
+        raise UserError(f"refusal tokens {chosen}: need one id or more, not all, of the vocabulary of {vocabulary}")
     logits = logits.float()
     starts = torch.zeros(vocabulary, dtype=torch.bool, device=logits.device)
     starts[chosen] = True

@@ -1,0 +1,33 @@
+# Which combinations of refusal directions mediate refusal? From prompts to results/MODEL/summary.csv.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+rule all:
+    input:
+        expand("results/{model}/summary.csv", model=config["models"]),
+
+
+include: "workflow/rules/fetch.smk"
+include: "workflow/rules/model.smk"
+include: "workflow/rules/prompts.smk"
+include: "workflow/rules/directions.smk"
+include: "workflow/rules/ranking.smk"
+include: "workflow/rules/completions.smk"
+include: "workflow/rules/judgements.smk"
+include: "workflow/rules/loss.smk"
+include: "workflow/rules/summary.smk"
+
+
+onerror:
+    withdraw_stale_summaries()

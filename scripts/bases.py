@@ -1,0 +1,46 @@
+"""What each combination does: its orthonormal basis, a control's random basis, or an addition's vector."""
+
+from pathlib import Path
+
+from refusal import cli
+from refusal.artifacts import read_tensors, write_tensors
+from refusal.combinations import parse
+from refusal.directions import intervention_tensors
+from refusal.errors import UserError
+from refusal.provenance import spec, stamp
+
+
+def main(args):
+    if len(args.combinations) != len(args.outputs):
+        raise UserError(f"{len(args.combinations)} combinations and {len(args.outputs)} outputs: give as many of each")
+    tensors, metadata = read_tensors(args.top_directions)
+    candidates, combinations = metadata["candidates"], [parse(one) for one in args.combinations]
+    for combination in combinations:
+        if combination.ranks and max(combination.ranks) >= len(candidates):
+            raise UserError(
+                f'combinations: "{combination.id}": {args.top_directions} keeps {len(candidates)} candidates (ranks'
+                f" 0-{len(candidates) - 1}): lower ranking.top, name other ranks, or loosen the filters of `ranking`"
+            )
+    inputs = {"top_directions": args.top_directions}
+    for combination, output in zip(combinations, args.outputs, strict=True):
+        arrays, facts = intervention_tensors(combination, tensors["directions"], args.ablation, args.seed)
+        facts["candidates"] = [candidates[rank] for rank in combination.ranks]
+        if combination.kind == "addition":
+            facts["layer"] = facts["candidates"][0]["layer"]
+        write_tensors(output, arrays, facts)
+        parameters = {"combination": combination.id, "ablation": args.ablation, "seed": args.seed}
+        stamp(output, spec("bases", parameters, inputs), inputs)
+
+
+def parser():
+    made = cli.parser(__doc__)
+    made.add_argument("--top-directions", type=Path, required=True)
+    made.add_argument("--combinations", nargs="+", required=True, help="ids: none 0 0-2 random-k2-s0 add-0")
+    made.add_argument("--outputs", type=Path, nargs="+", required=True, help="a file per combination, in that order")
+    made.add_argument("--ablation", choices=["span", "sequential"], default="span")
+    made.add_argument("--seed", type=int, default=42, help="of the random controls")
+    return made
+
+
+if __name__ == "__main__":
+    cli.run(main, parser())

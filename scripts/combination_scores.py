@@ -1,0 +1,70 @@
+"""Refusal scores and KL of every combination on val prompts: selection never sees the test set."""
+
+from pathlib import Path
+
+import numpy as np
+
+from refusal import cache, cli
+from refusal.artifacts import read_jsonl, write_json
+from refusal.combinations import by_folder
+from refusal.identity import scoring_key
+from refusal.provenance import spec
+
+
+def main(args):
+    bases, outputs = by_folder(args.bases), by_folder(args.outputs)
+    prompts = {"harmful": args.harmful, "harmless": args.harmless}
+    base = spec("combination_scores", {"model": scoring_key(args.model)}, prompts)
+    specs = {name: cache.narrowed(base, basis=cache.content(path)) for name, path in bases.items()}
+    if todo := cache.pending(args.cache, specs):
+        _score(args, {name: bases[name] for name in todo}, prompts, todo)
+    for name, output in outputs.items():
+        inputs = prompts | {"model": args.model, "basis": bases[name]}
+        cache.publish(args.cache, specs[name], output, inputs)
+
+
+def _score(args, bases, prompts, todo):
+    from refusal.model.chat import encode
+    from refusal.model.interventions import read_intervention
+    from refusal.model.loading import load
+    from refusal.model.scores import baseline_logits, score_groups
+
+    chat = load(args.model)
+    rows = {k: encode(chat.tokenizer, read_jsonl(f), chat.system_prompt, chat.suffix) for k, f in prompts.items()}
+    done = {name: read_intervention(path) for name, path in bases.items()}
+    baseline = baseline_logits(chat, rows["harmless"], args.batch_rows)
+    harmful = {name: [(ids, what) for ids in rows["harmful"]] for name, what in done.items()}
+    bypass = score_groups(chat, harmful, args.batch_rows, None)
+
+    def keep(name, harmless):
+        value = {
+            "bypass": _mean(bypass[name]["refusal_score"]),
+            "harmless_refusal_score": _mean(harmless["refusal_score"]),
+            "kl": _mean(harmless["kl"]),
+            "by_prompt": {
+                "harmful_refusal_score": bypass[name]["refusal_score"].tolist(),
+                "harmless_refusal_score": harmless["refusal_score"].tolist(),
+                "kl": harmless["kl"].tolist(),
+            },
+        }
+        cache.store(args.cache, todo[name], lambda path: write_json(path, value), chat.run)
+
+    harmless = {name: [(ids, what) for ids in rows["harmless"]] for name, what in done.items()}
+    score_groups(chat, harmless, args.batch_rows, baseline, keep)
+
+
+def _mean(values):
+    return float(np.mean(values, dtype=np.float64))
+
+
+def parser():
+    made = cli.stage_parser(__doc__)
+    made.add_argument("--harmful", type=Path, required=True, help="harmful_val.jsonl")
+    made.add_argument("--harmless", type=Path, required=True, help="harmless_val.jsonl")
+    made.add_argument("--bases", type=Path, nargs="+", required=True, help="COMBINATION/basis.safetensors")
+    made.add_argument("--outputs", type=Path, nargs="+", required=True, help="COMBINATION/scores.json")
+    return made
+
+
+if __name__ == "__main__":
+    cli.run(main, parser())

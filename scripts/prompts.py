@@ -1,0 +1,76 @@
+"""Sample train and val prompts by seed, keep those the model refuses (harmful) or answers (harmless)."""
+
+import argparse
+from pathlib import Path
+
+from refusal import cache, cli
+from refusal.artifacts import digest, read_json, write_json, write_jsonl
+from refusal.identity import scoring_key
+from refusal.prompts import keep_by_score, read_prompts, sample, without
+from refusal.provenance import Spec, code_version, spec, stamp
+
+SETS = ("harmful_train", "harmful_val", "harmless_train", "harmless_val")
+
+
+def main(args):
+    files = {name: getattr(args, name) for name in SETS}
+    counts = {"train": args.train, "val": args.val}
+    tested = [prompt for file in args.test_files for prompt in read_prompts(file)]
+    drawn, report = {}, {}
+    for name, file in files.items():
+        prompts = read_prompts(file)
+        apart = without(prompts, tested)
+        if name.endswith("_val"):
+            apart = without(apart, drawn[name.replace("_val", "_train")])
+        drawn[name] = sample(apart, counts[name.split("_")[1]], args.seed, str(file))
+        report[name] = {"file": str(file), "prompts": len(prompts), "in_other_splits": len(prompts) - len(apart)}
+    kept = _filtered(drawn, args) if args.filter else drawn
+    inputs = {**files, "model": args.model, **{f"test_{n}": file for n, file in enumerate(args.test_files)}}
+    parameters = {"counts": counts, "seed": args.seed, "filter": args.filter}
+    made = spec("prompts", parameters, inputs)
+    for name, prompts in kept.items():
+        report[name] |= {"drawn": len(drawn[name]), "kept": len(prompts), "dropped": len(drawn[name]) - len(prompts)}
+        write_jsonl(args.output_dir / f"{name}.jsonl", prompts)
+        stamp(args.output_dir / f"{name}.jsonl", made, inputs)
+        cli.log.info("%s: %d drawn, %d kept", name, len(drawn[name]), len(prompts))
+    write_json(args.output_dir / "report.json", report)
+    stamp(args.output_dir / "report.json", made, inputs)
+
+
+def _filtered(drawn, args):
+    code, model = code_version("prompts"), scoring_key(args.model)
+    specs = {
+        name: Spec("prompts", code, {"model": model, "prompts": digest([prompt["instruction"] for prompt in prompts])})
+        for name, prompts in drawn.items()
+    }
+    if todo := cache.pending(args.cache, specs):
+        from refusal.model.chat import encode
+        from refusal.model.loading import load
+        from refusal.model.scores import refusal_scores
+
+        chat = load(args.model)
+        for name, item in todo.items():
+            rows = encode(chat.tokenizer, drawn[name], chat.system_prompt, chat.suffix)
+            scores = refusal_scores(chat, rows, args.batch_rows).tolist()
+            cache.store(args.cache, item, lambda path, scores=scores: write_json(path, scores), chat.run)
+    return {
+        name: keep_by_score(prompts, read_json(cache.load(args.cache, specs[name])[0]), name.split("_")[0], name)
+        for name, prompts in drawn.items()
+    }
+
+
+def parser():
+    made = cli.stage_parser(__doc__)
+    for name in SETS:
+        made.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True, help="prompt file (.jsonl or .json)")
+    made.add_argument("--test-files", type=Path, nargs="+", default=[], help="their prompts are kept out")
+    made.add_argument("--train", type=int, default=128, help="prompts drawn for train")
+    made.add_argument("--val", type=int, default=32, help="prompts drawn for val")
+    made.add_argument("--seed", type=int, default=42)
+    made.add_argument("--filter", action=argparse.BooleanOptionalAction, default=True, help="keep by refusal score")
+    made.add_argument("--output-dir", type=Path, required=True)
+    return made
+
+
+if __name__ == "__main__":
+    cli.run(main, parser())

@@ -1,0 +1,98 @@
+"""The summary table in plain words: findings with their intervals, and what they do not show."""
+
+from math import isnan
+
+import pandas as pd
+
+from refusal.combinations import BASELINE
+
+
+def narrate(table: pd.DataFrame, name: str, judge: str) -> str:
+    """What the table says, in Markdown: findings with their intervals, then the main columns."""
+    rows = table.set_index("combination")
+    rate = f"harmful_{judge}_refusal"
+    baseline = rows.loc[BASELINE]
+    lines = [f"# {name}", "", f"Judge: {judge}. Rates carry Wilson 95% intervals.", ""]
+    lines.append(f"- Without ablation the model refuses {_said(baseline, rate)} of the harmful test prompts.")
+    if baseline[f"{rate}_high"] < 0.5:
+        lines.append(
+            "- **It hardly refuses by itself**: there is little refusal for an ablation to remove, so differences"
+            " between combinations below are no evidence of what mediates refusal."
+        )
+    for prompts in _sets(rows, judge):
+        if prompts != "harmful":
+            said = _said(baseline, f"{prompts}_{judge}_refusal")
+            lines.append(f"- It refuses {said} of the {prompts} ones (over-refusal).")
+    lines += _chosen(rows, rate, judge)
+    controls = rows[rows.kind == "random"]
+    for size, group in controls.groupby("k"):
+        values = ", ".join(f"{value:.0%}" for value in group[f"{rate}_rate"])
+        lines.append(f"- Control: {size} random direction{'s' * (size > 1)} ablated leaves {values} (one per draw).")
+    for index, row in rows[rows.kind == "addition"].iterrows():
+        said = _said(row, f"harmless_{judge}_refusal")
+        lines.append(f"- Adding the direction of rank {index[4:]} makes it refuse {said} of the harmless prompts.")
+    invalid = {
+        column.removesuffix(f"_{judge}_invalid_rate"): round(
+            float((rows[column] * rows[f"{column.split('_')[0]}_n"]).sum())
+        )
+        for column in rows
+        if column.endswith(f"_{judge}_invalid_rate")
+    }
+    lines.append(
+        f"- Invalid verdicts, all combinations: {', '.join(f'{count} on {s}' for s, count in invalid.items())}."
+    )
+    low = rows[(rows.effective_rank < rows.k) & (rows.kind == "ablation")]
+    if len(low):
+        lines.append(
+            f"- Nearly parallel candidates: the effective rank of {', '.join(low.index)} is below k,"
+            " so fewer directions were ablated than named."
+        )
+    return "\n".join([*lines, "", *_table(table, judge), ""])
+
+
+def _chosen(rows: pd.DataFrame, rate: str, judge: str) -> list[str]:
+    ablations = rows[rows.kind == "ablation"]
+    lines = []
+    single = ablations[ablations.best_single]
+    if len(single):
+        name, row = single.index[0], single.iloc[0]
+        lines.append(f"- The best single on val, {name}, leaves {_said(row, rate)} refused.")
+    best = ablations.bypass.idxmin()
+    if not len(single) or best != single.index[0]:
+        row = ablations.loc[best]
+        adjusted, pairs = row[f"harmful_{judge}_p_holm_vs_best_single"], row[f"harmful_{judge}_pairs_vs_best_single"]
+        versus = "" if isnan(adjusted) else f"; against the best single p = {adjusted:.2g} (Holm, {int(pairs)} pairs)"
+        lines.append(f"- The best combination on val, {best}, leaves {_said(row, rate)}{versus}.")
+    elif len(ablations) > len(single):
+        lines.append("- No other combination has a lower bypass score on val than the best single.")
+    return lines
+
+
+def _table(table: pd.DataFrame, judge: str) -> list[str]:
+    rates = [f"{name}_{judge}_refusal_rate" for name in _sets(table, judge)]
+    deltas = [column for column in table if column.startswith("ce_") and column.endswith("_delta")]
+    heads = ["combination", "k", "rank", "bypass", "kl", *(c.split("_")[0] + " refused" for c in rates), *deltas]
+    lines = ["| " + " | ".join(heads) + " |", "|" + " ---: |" * len(heads)]
+    for _, row in table.iterrows():
+        cells = [row.combination, str(row.k), str(row.effective_rank), f"{row.bypass:.2f}", f"{row.kl:.3f}"]
+        cells += [f"{row[c]:.0%} ({row[_bound(c, 'low')]:.0%}-{row[_bound(c, 'high')]:.0%})" for c in rates]
+        cells += [f"{row[c]:+.4f}" for c in deltas]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _sets(table: pd.DataFrame, judge: str) -> list[str]:
+    """Prompt sets that the judge has verdicts on, in the table's order."""
+    end = f"_{judge}_refusal_rate"
+    return [column.removesuffix(end) for column in table if column.endswith(end)]
+
+
+def _bound(rate: str, side: str) -> str:
+    return f"{rate.removesuffix('_rate')}_{side}"
+
+
+def _said(row: pd.Series, rate: str) -> str:
+    n = int(row[f"{rate.split('_')[0]}_n"])
+    return f"{row[f'{rate}_rate']:.1%} (95% {row[f'{rate}_low']:.1%}-{row[f'{rate}_high']:.1%}, n = {n})"
+
+

@@ -1,0 +1,157 @@
+"""From candidate scores to ranks: filters, then an order. Cheap, so a threshold never reruns the sweep."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from refusal.directions import unit
+from refusal.errors import UserError
+
+KEYS = ["source", "position", "layer"]
+"""What a candidate is called by; index within (source, position, layer) joins them when a source gives several."""
+
+ZERO = "zero direction"
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Thresholds a candidate must meet: kl and induce in nats; its layer below int(max_layer_share x layers)."""
+
+    max_kl: float
+    min_induce: float
+    max_layer_share: float
+    layers: int
+
+    @property
+    def layer_limit(self) -> int:
+        """Candidates of this layer and above fall."""
+        return int(self.max_layer_share * self.layers)
+
+
+def candidate_directions(table: pd.DataFrame, tensors: Mapping[str, np.ndarray], metadata: Mapping) -> np.ndarray:
+    """The raw direction of each row of a table: [row, d], in the order of its index 0..rows-1."""
+    row_of = {token["position"]: row for row, token in enumerate(metadata["positions"])}
+    return np.stack([tensors["directions"][row_of[row.position], row.layer] for row in table.itertuples()])
+
+
+def apply_filters(scores: pd.DataFrame, filters: Filters) -> pd.DataFrame:
+    """The table with `kept` and `reason` (every filter a candidate falls by; empty where kept).
+
+    Args:
+        scores: columns source, position, layer, bypass, induce, kl, note.
+    Raises: UserError, none left: names each filter, how many it removed, and a threshold that would leave some.
+    Source: arXiv:2406.11717, section 2.4 (selecting a direction): kl < 0.1, induce > 0, l < 0.8 L.
+    """
+    table = scores.copy()
+    falls = {
+        "late layer": table.layer >= filters.layer_limit,
+        "low induce": ~(table.induce >= filters.min_induce),
+        "high kl": ~(table.kl <= filters.max_kl),
+    }
+    zero = table.note == ZERO
+    reasons = pd.DataFrame({name: np.where(fallen & ~zero, name, "") for name, fallen in falls.items()})
+    table["reason"] = [
+        ZERO if is_zero else "; ".join(filter(None, row))
+        for is_zero, row in zip(zero, reasons.itertuples(index=False), strict=True)
+    ]
+    table["kept"] = table.reason == ""
+    if not table.kept.any():
+        raise UserError(_none_left(table, falls, zero, filters))
+    return table
+
+
+def rank(
+    table: pd.DataFrame,
+    directions: np.ndarray,
+    mode: str,
+    max_cosine: float = 0.5,
+    conditional: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Give each kept candidate its rank, by one of three modes.
+
+    score: bypass ascending. diverse: greedy; the next best with |cosine| < max_cosine to all taken, others get none.
+    conditional: greedy; the lowest bypass while those taken are ablated too, as far as scored, then by score.
+    Ties go by (layer, position).
+
+    Args:
+        table: of `apply_filters`; directions: [row of the table, d], raw.
+        conditional: columns step, source, position, layer, bypass; needed in that mode.
+    Returns: the table, ranked ones first, with rank (missing where dropped), mode, and cosine_to_rank_0.
+    """
+    order = {"score": _by_score, "diverse": _diverse, "conditional": _conditional}[mode]
+    taken, reasons = order(table, directions, max_cosine, conditional)
+    ranked = table.assign(rank=pd.array([pd.NA] * len(table), dtype="Int64"), mode=mode)
+    ranked.loc[taken, "rank"] = range(len(taken))
+    for index, reason in reasons.items():
+        ranked.loc[index, ["kept", "reason"]] = [False, reason]
+    lengths = np.linalg.norm(directions, axis=1)
+    nonzero = np.where(lengths > 0, lengths, 1.0)
+    along = directions @ unit(directions[taken[0]]) / nonzero
+    ranked["cosine_to_rank_0"] = np.where(ranked.note == ZERO, np.nan, along)
+    return ranked.sort_values(["rank", "layer", "position"], na_position="last")
+
+
+def best_first(table: pd.DataFrame) -> list:
+    """Index labels in the order of bypass, ties by (layer, position)."""
+    return list(table.sort_values(["bypass", "layer", "position"], kind="stable").index)
+
+
+Order = Callable[[pd.DataFrame, np.ndarray, float, pd.DataFrame | None], tuple[list, dict]]
+
+
+def _by_score(table: pd.DataFrame, *_ignored) -> tuple[list, dict]:
+    return best_first(table[table.kept]), {}
+
+
+def _diverse(table: pd.DataFrame, directions: np.ndarray, max_cosine: float, _conditional) -> tuple[list, dict]:
+    taken: list = []
+    reasons: dict = {}
+    for index in best_first(table[table.kept]):
+        similar = np.abs(unit(directions[taken]) @ unit(directions[index])) if taken else np.zeros(0)
+        if (similar >= max_cosine).any():
+            closest = int(similar.argmax())
+            reasons[index] = f"|cosine| {similar[closest]:.2f} to rank {closest}"
+        else:
+            taken.append(index)
+    return taken, reasons
+
+
+def _conditional(table: pd.DataFrame, _directions, _max_cosine, conditional: pd.DataFrame) -> tuple[list, dict]:
+    kept = table[table.kept]
+    label = {key: index for index, key in zip(kept.index, kept[KEYS].itertuples(index=False, name=None), strict=True)}
+    taken: list = []
+    for _, step in conditional.groupby("step", sort=True):
+        rows = step.assign(label=[label.get(key) for key in step[KEYS].itertuples(index=False, name=None)])
+        rows = rows[rows.label.notna() & ~rows.label.isin(taken)].set_index("label")
+        if not rows.empty:
+            taken.append(best_first(rows)[0])
+    return taken + [index for index in best_first(kept) if index not in taken], {}
+
+
+def _none_left(table: pd.DataFrame, falls: dict, zero: pd.Series, filters: Filters) -> str:
+    counts = ", ".join(f"{name} {int((fallen & ~zero).sum())}" for name, fallen in falls.items())
+    advice = []
+    possible = ~zero & ~falls["late layer"]
+    if (near := table[possible & ~falls["high kl"]]).shape[0]:
+        advice.append(f"min_induce: {_floor(near.induce.max())}")
+    if (near := table[possible & ~falls["low induce"]]).shape[0]:
+        advice.append(f"max_kl: {_ceil(near.kl.min())}")
+    if not advice and possible.any():
+        best = table[possible].sort_values("kl").iloc[0]
+        advice.append(f"min_induce: {_floor(best.induce)} with max_kl: {_ceil(max(best.kl, filters.max_kl))}")
+    if not advice:
+        advice.append("max_layer_share: 1.0")
+    return (
+        f"ranking: no candidate of {len(table)} is left; removed by filter: {ZERO} {int(zero.sum())}, {counts}"
+        f" (one may fall by several); would leave some: ranking.{' or ranking.'.join(advice)}"
+    )
+
+
+def _floor(value: float) -> float:
+    return float(np.floor(value * 100) / 100)
+
+
+def _ceil(value: float) -> float:
+    return float(np.ceil(value * 100) / 100)

@@ -1,0 +1,132 @@
+"""One row per combination, from the files of all stages."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isnan
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from refusal.combinations import BASELINE, parse
+from refusal.judges.base import LABELS
+from refusal.statistics import holm, mcnemar_exact, wilson
+
+_COMPARISONS = ("baseline", "best_single")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured of one combination.
+
+    basis: facts of its basis file; scores: of combination_scores; loss: corpus -> figures;
+    verdicts: (set, judge) -> id -> verdict.
+    """
+
+    basis: Mapping[str, Any]
+    scores: Mapping[str, Any]
+    loss: Mapping[str, Mapping[str, float]]
+    verdicts: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
+
+
+def summarize(evidence: Mapping[str, Evidence]) -> pd.DataFrame:
+    """The summary table, a row per combination in the order given.
+
+    Rates have all prompts of the set as denominator, invalid ones included, with Wilson 95% intervals. p-values are
+    exact two-sided McNemar on prompts whose verdict is valid on both sides, event = refusal; Holm over all ablations
+    but baseline, controls and additions, one family per (judge, set, comparison). CE in nats per token, kl in nats.
+    """
+    best = best_single(evidence)
+    rows = []
+    for name, one in evidence.items():
+        kind = parse(name).kind
+        row: dict[str, Any] = {
+            "combination": name,
+            "kind": kind,
+            "source": "+".join(sorted({candidate["source"] for candidate in one.basis["candidates"]})) or None,
+            "ablation": one.basis["ablation"] if kind in ("ablation", "random") else None,
+            "k": one.basis["k"],
+            "effective_rank": one.basis["effective_rank"],
+            "max_cosine": _max_cosine(one.basis.get("cosines")),
+            "best_single": name == best,
+            "bypass": one.scores["bypass"],
+            "harmless_refusal_score": one.scores["harmless_refusal_score"],
+            "kl": one.scores["kl"],
+        }
+        for (prompts, judge), verdicts in one.verdicts.items():
+            row |= _rates(f"{prompts}_{judge}", list(verdicts.values()))
+            row[f"{prompts}_n"] = len(verdicts)
+        for corpus, figures in one.loss.items():
+            row[f"ce_{corpus}"] = figures["ce_loss"]
+            row[f"ce_{corpus}_delta"] = figures["ce_loss"] - evidence[BASELINE].loss[corpus]["ce_loss"]
+            row[f"perplexity_{corpus}"] = figures["perplexity"]
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    references = {"baseline": BASELINE, "best_single": best}
+    for prompts, judge in evidence[BASELINE].verdicts:
+        for comparison in _COMPARISONS:
+            table = table.join(_tests(evidence, (prompts, judge), comparison, references[comparison]))
+    return table
+
+
+def best_single(evidence: Mapping[str, Evidence]) -> str | None:
+    """The single with the lowest bypass score on val, so chosen without the test set; ties go to the better rank."""
+    singles = [name for name in evidence if _ablated(name) == 1]
+    return min(singles, key=lambda name: evidence[name].scores["bypass"], default=None)
+
+
+def _rates(prefix: str, verdicts: Sequence[str]) -> dict[str, float]:
+    found = {}
+    for verdict in LABELS:
+        count = sum(one == verdict for one in verdicts)
+        low, high = wilson(count, len(verdicts))
+        found |= {
+            f"{prefix}_{verdict}_rate": count / len(verdicts),
+            f"{prefix}_{verdict}_low": low,
+            f"{prefix}_{verdict}_high": high,
+        }
+    return found
+
+
+def _tests(
+    evidence: Mapping[str, Evidence], column: tuple[str, str], comparison: str, reference: str | None
+) -> pd.DataFrame:
+    prefix = "_".join(column)
+    raw, pairs = [], []
+    for name, one in evidence.items():
+        if reference is None or name == reference:
+            raw.append(np.nan)
+            pairs.append(np.nan)
+            continue
+        mine, theirs = one.verdicts[column], evidence[reference].verdicts[column]
+        both = [key for key in mine if key in theirs and "invalid" not in (mine[key], theirs[key])]
+        refused = (
+            np.array([mine[key] == "refusal" for key in both], dtype=bool),
+            np.array([theirs[key] == "refusal" for key in both], dtype=bool),
+        )
+        raw.append(mcnemar_exact(*refused) if both else np.nan)
+        pairs.append(len(both))
+    family = [value if _ablated(name) else np.nan for name, value in zip(evidence, raw, strict=True)]
+    return pd.DataFrame(
+        {
+            f"{prefix}_p_vs_{comparison}": raw,
+            f"{prefix}_p_holm_vs_{comparison}": holm(family),
+            f"{prefix}_pairs_vs_{comparison}": pd.array(
+                [pd.NA if isnan(count) else int(count) for count in pairs], dtype="Int64"
+            ),
+        }
+    )
+
+
+def _ablated(name: str) -> int:
+    """Number of ranks of an ablation; 0 for baseline, controls and additions."""
+    parsed = parse(name)
+    return parsed.size if parsed.kind == "ablation" else 0
+
+
+def _max_cosine(cosines: Sequence[Sequence[float]] | None) -> float | None:
+    """Largest |cosine| between two directions of a combination; None for fewer than two."""
+    if not cosines or len(cosines) < 2:
+        return None
+    matrix = np.abs(np.array(cosines))
+    return float(matrix[~np.eye(len(matrix), dtype=bool)].max())

@@ -1,0 +1,179 @@
+# What the rules look up: studies, their settings, code versions. No rules.
+import os
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+ROOT = Path(workflow.basedir)
+# Jobs run with this Python, and with the library of this checkout, whatever is installed or activated.
+environment = os.environ
+environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
+environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+sys.path[:0] = [str(ROOT / "src")]
+
+from snakemake.exceptions import WorkflowError
+
+from refusal import combinations, provenance
+from refusal.errors import UserError
+from refusal.provenance import code_version
+from refusal.study import combination_ids, read_study
+
+try:
+    COMBINATIONS = combination_ids(config)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+# Of the stages that run a model; none of it changes a result, so Snakemake is not to see it as a parameter.
+RUN = f"--cache {config['run']['cache']} --batch-rows {config['run']['batch_rows']} --threads {{threads}}"
+
+# Ranks that some combination names, so that many are needed.
+RANKS = 1 + max(rank for name in COMBINATIONS for rank in combinations.parse(name).ranks)
+
+
+wildcard_constraints:
+    model="[^/]+",
+    combination=combinations.PATTERN,
+    prompts="harmful|harmless|borderline",
+    split="train|val|test",
+    judge="[^/]+",
+    corpus="[a-z][a-z0-9_]*",
+
+
+@lru_cache
+def study(name):
+    """The checked study of a model."""
+    try:
+        return read_study(config, name)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def setting(*keys):
+    """A lookup of the model's study: setting("ranking", "mode")."""
+
+    def look_up(wildcards):
+        value = study(wildcards.model).settings
+        for key in keys:
+            value = value[key]
+        return value
+
+    return look_up
+
+
+def of_combinations(path):
+    """A path of each combination; the model stays a wildcard."""
+    return expand(path, combination=COMBINATIONS, allow_missing=True)
+
+
+def as_flags(values):
+    """{"max_kl": 0.1, "layers": [3, 5], "hub": None} as --max-kl 0.1 --layers 3 5."""
+    flags = []
+    for key, value in values.items():
+        if value is not None:
+            flags += [f"--{key.replace('_', '-')}", *(value if isinstance(value, tuple) else [value])]
+    return flags
+
+
+def model_folder(wildcards):
+    """Where the model's files stand; None for a model of the hub."""
+    model = study(wildcards.model).model
+    return {
+        "hub": None,
+        "local": model.get("path"),
+        "package": f"resources/models/{wildcards.model}",
+        "organism": f"resources/organisms/{wildcards.model}",
+    }[model["source"]]
+
+
+def model_weights(wildcards):
+    """The file whose change means another model."""
+    folder = model_folder(wildcards)
+    return f"{folder}/config.json" if folder else []
+
+
+def model_flags(wildcards):
+    """The flags of scripts/model.py that say which model it is and how it is asked."""
+    model, folder = study(wildcards.model).model, model_folder(wildcards)
+    place = {"folder": folder} if folder else {"id": model["id"], "revision": model["revision"]}
+    asked = {key: model.get(key) for key in ("dtype", "refusal_tokens", "system_prompt", "chat_template")}
+    return as_flags(place | asked)
+
+
+def prompt_file(kind, split):
+    """A lookup of the file that a kind's split is sampled from."""
+    return lambda wildcards: study(wildcards.model).prompt_files[f"{kind}_{split}"]
+
+
+def test_files(wildcards):
+    """The files of all test sets: their prompts are kept out of train and val."""
+    return [file for name, file in study(wildcards.model).prompt_files.items() if name.endswith("_test")]
+
+
+def test_file(wildcards):
+    """The file that a kind's test set is sampled from."""
+    files = study(wildcards.model).prompt_files
+    if f"{wildcards.prompts}_test" not in files:
+        raise WorkflowError(f"config/config.yaml: prompts.{wildcards.prompts} has no test file")
+    return files[f"{wildcards.prompts}_test"]
+
+
+def filter_flags(wildcards):
+    """The thresholds as flags."""
+    ranking = study(wildcards.model).settings["ranking"]
+    return as_flags({key: ranking[key] for key in ("max_kl", "min_induce", "max_layer_share")})
+
+
+def conditional_scores_file(wildcards):
+    """The second sweep, in the mode that needs it."""
+    conditional = study(wildcards.model).settings["ranking"]["mode"] == "conditional"
+    return f"results/{wildcards.model}/conditional_scores.csv" if conditional else []
+
+
+def corpus_settings(wildcards):
+    """Settings of one corpus of the model's study."""
+    return study(wildcards.model).settings["loss"]["corpora"][wildcards.corpus]
+
+
+def corpora(form):
+    """A lookup of the model's corpora in one format."""
+
+    def look_up(wildcards):
+        named = study(wildcards.model).settings["loss"]["corpora"]
+        return [f"results/{wildcards.model}/corpora/{name}.jsonl" for name, c in named.items() if c["format"] == form]
+
+    return look_up
+
+
+def own_responses(wildcards):
+    """The baseline's responses to harmless prompts, where the study asks for the loss on them."""
+    path = f"results/{wildcards.model}/combinations/none/completions/harmless.jsonl"
+    return path if study(wildcards.model).settings["loss"]["on_distribution"] else []
+
+
+def corpus_flags(wildcards):
+    """The settings as flags."""
+    return [
+        part for key, value in corpus_settings(wildcards).items() if value is not None for part in (f"--{key}", value)
+    ]
+
+
+def verdict_files(wildcards):
+    """Verdicts of every judge of the study on every test set, all combinations."""
+    chosen = study(wildcards.model)
+    return expand(
+        "results/{model}/combinations/{combination}/judgements/{judge}/{prompts}.jsonl",
+        model=wildcards.model,
+        combination=COMBINATIONS,
+        judge=chosen.judges,
+        prompts=chosen.test_sets,
+    )
+
+
+def withdraw_stale_summaries():
+    """Snakemake takes a failed job's new inputs as done, so an older summary would pass for a current one."""
+    for summary in Path("results").glob("*/summary.csv"):
+        try:
+            provenance.verify([summary])
+        except UserError as error:
+            print(f"{summary} is withdrawn: {error}", file=sys.stderr)
+            summary.unlink()

@@ -1,0 +1,58 @@
+# Candidate directions, and how well each bypasses and induces refusal.
+rule activations:
+    input:
+        model="results/{model}/model.json",
+        harmful="results/{model}/prompts/harmful_train.jsonl",
+        harmless="results/{model}/prompts/harmless_train.jsonl",
+    output:
+        "results/{model}/activations.safetensors",
+    log:
+        "logs/{model}/activations.log",
+    conda:
+        "../envs/refusal.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        code=code_version("activations"),
+    shell:
+        "python scripts/activations.py --model {input.model} --harmful {input.harmful} --harmless {input.harmless}"
+        f" --output {{output}} {RUN} --log {{log}}"
+
+
+rule directions:
+    input:
+        "results/{model}/activations.safetensors",
+    output:
+        "results/{model}/directions.safetensors",
+    log:
+        "logs/{model}/directions.log",
+    localrule: True
+    conda:
+        "../envs/refusal.yaml"
+    params:
+        code=code_version("directions"),
+    shell:
+        "python scripts/directions.py --activations {input} --output {output} --log {log}"
+
+
+rule scores:
+    input:
+        model="results/{model}/model.json",
+        directions="results/{model}/directions.safetensors",
+        harmful="results/{model}/prompts/harmful_val.jsonl",
+        harmless="results/{model}/prompts/harmless_val.jsonl",
+    output:
+        "results/{model}/candidate_scores.csv",
+    log:
+        "logs/{model}/scores.log",
+    conda:
+        "../envs/refusal.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        code=code_version("scores"),
+    shell:
+        "python scripts/scores.py --model {input.model} --directions {input.directions} --harmful {input.harmful}"
+        f" --harmless {{input.harmless}} --output {{output}} {RUN} --log {{log}}"

@@ -1,0 +1,17 @@
+# Verdicts of one judge on all responses to one set of prompts.
+rule judgements:
+    input:
+        judge="config/judges/{judge}.yaml",
+        completions=of_combinations("results/{model}/combinations/{combination}/completions/{prompts}.jsonl"),
+    output:
+        of_combinations("results/{model}/combinations/{combination}/judgements/{judge}/{prompts}.jsonl"),
+    log:
+        "logs/{model}/judgements_{judge}_{prompts}.log",
+    conda:
+        "../envs/refusal.yaml"
+    params:
+        code=code_version("judgements"),
+        cache=config["run"]["cache"],
+    shell:
+        "python scripts/judgements.py --judge {input.judge:q} --completions {input.completions} --cache {params.cache:q}"
+        " --outputs {output:q} --log {log:q}"

@@ -1,0 +1,65 @@
+# What an ablation costs: CE loss on corpora and on the model's own responses, scores and KL on val prompts.
+rule corpus:
+    input:
+        lambda wildcards: corpus_settings(wildcards).get("path", []),
+    output:
+        "results/{model}/corpora/{corpus}.jsonl",
+    log:
+        "logs/{model}/corpus_{corpus}.log",
+    localrule: True
+    conda:
+        "../envs/refusal.yaml"
+    params:
+        code=code_version("corpus"),
+        flags=corpus_flags,
+    shell:
+        "python scripts/corpus.py {params.flags:q} --output {output} --log {log}"
+
+
+rule loss:
+    input:
+        model="results/{model}/model.json",
+        bases=of_combinations("results/{model}/combinations/{combination}/basis.safetensors"),
+        text=corpora("text"),
+        chat=corpora("chat"),
+        completions=own_responses,
+    output:
+        of_combinations("results/{model}/combinations/{combination}/loss.json"),
+    log:
+        "logs/{model}/loss.log",
+    conda:
+        "../envs/refusal.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        code=code_version("loss"),
+        max_tokens=setting("loss", "max_tokens"),
+        completions=lambda _, input: ["--completions", input.completions] if input.completions else [],
+    shell:
+        "python scripts/loss.py --model {input.model} --bases {input.bases} --text {input.text} --chat {input.chat}"
+        " {params.completions} --max-tokens {params.max_tokens} --outputs {output}"
+        f" {RUN} --log {{log}}"
+
+
+rule combination_scores:
+    input:
+        model="results/{model}/model.json",
+        bases=of_combinations("results/{model}/combinations/{combination}/basis.safetensors"),
+        harmful="results/{model}/prompts/harmful_val.jsonl",
+        harmless="results/{model}/prompts/harmless_val.jsonl",
+    output:
+        of_combinations("results/{model}/combinations/{combination}/scores.json"),
+    log:
+        "logs/{model}/combination_scores.log",
+    conda:
+        "../envs/refusal.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        code=code_version("combination_scores"),
+    shell:
+        "python scripts/combination_scores.py --model {input.model} --harmful {input.harmful}"
+        " --harmless {input.harmless} --bases {input.bases} --outputs {output}"
+        f" {RUN} --log {{log}}"

@@ -1,0 +1,50 @@
+# Prompts: train and val are filtered by the model's refusal score, test is not.
+rule prompts:
+    input:
+        model="results/{model}/model.json",
+        harmful_train=prompt_file("harmful", "train"),
+        harmful_val=prompt_file("harmful", "val"),
+        harmless_train=prompt_file("harmless", "train"),
+        harmless_val=prompt_file("harmless", "val"),
+        test=test_files,
+    output:
+        expand("results/{{model}}/prompts/{kind}_{split}.jsonl", kind=["harmful", "harmless"], split=["train", "val"]),
+        report="results/{model}/prompts/report.json",
+    log:
+        "logs/{model}/prompts.log",
+    conda:
+        "../envs/refusal.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        code=code_version("prompts"),
+        train=setting("prompts", "counts", "train"),
+        val=setting("prompts", "counts", "val"),
+        seed=setting("seed"),
+        filter=lambda w: "--filter" if study(w.model).settings["prompts"]["filter_by_refusal_score"] else "--no-filter",
+    shell:
+        "python scripts/prompts.py --model {input.model} --harmful-train {input.harmful_train:q}"
+        " --harmful-val {input.harmful_val:q} --harmless-train {input.harmless_train:q}"
+        " --harmless-val {input.harmless_val:q} --test-files {input.test:q} --train {params.train} --val {params.val}"
+        " --seed {params.seed} {params.filter} --output-dir results/{wildcards.model}/prompts"
+        f" {RUN} --log {{log}}"
+
+
+rule test_prompts:
+    input:
+        test_file,
+    output:
+        "results/{model}/prompts/{prompts}_test.jsonl",
+    log:
+        "logs/{model}/test_prompts_{prompts}.log",
+    localrule: True
+    conda:
+        "../envs/refusal.yaml"
+    params:
+        code=code_version("test_prompts"),
+        number=setting("prompts", "counts", "test"),
+        seed=setting("seed"),
+    shell:
+        "python scripts/test_prompts.py --prompts {input:q} --count {params.number} --seed {params.seed}"
+        " --output {output} --log {log}"

@@ -1,0 +1,72 @@
+# Filters and ranks, then what each combination of ranks does.
+rule conditional_scores:
+    input:
+        model="results/{model}/model.json",
+        scores="results/{model}/candidate_scores.csv",
+        directions="results/{model}/directions.safetensors",
+        harmful="results/{model}/prompts/harmful_val.jsonl",
+    output:
+        "results/{model}/conditional_scores.csv",
+    log:
+        "logs/{model}/conditional_scores.log",
+    conda:
+        "../envs/refusal.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        code=code_version("conditional_scores"),
+        filters=filter_flags,
+        steps=RANKS,
+    shell:
+        "python scripts/conditional_scores.py --model {input.model} --scores {input.scores}"
+        " --directions {input.directions} --harmful {input.harmful} --steps {params.steps} {params.filters}"
+        f" --output {{output}} {RUN} --log {{log}}"
+
+
+rule ranking:
+    input:
+        model="results/{model}/model.json",
+        scores="results/{model}/candidate_scores.csv",
+        directions="results/{model}/directions.safetensors",
+        conditional=conditional_scores_file,
+    output:
+        table=report(
+            "results/{model}/ranking.csv", caption="../report/ranking.rst", category="Ranking", subcategory="{model}"
+        ),
+        directions="results/{model}/top_directions.safetensors",
+    log:
+        "logs/{model}/ranking.log",
+    localrule: True
+    conda:
+        "../envs/refusal.yaml"
+    params:
+        code=code_version("ranking"),
+        mode=setting("ranking", "mode"),
+        max_cosine=setting("ranking", "max_cosine"),
+        filters=filter_flags,
+        conditional=lambda _, input: ["--conditional", *input.conditional] if input.conditional else [],
+    shell:
+        "python scripts/ranking.py --model {input.model} --scores {input.scores} --directions {input.directions}"
+        " {params.conditional} --mode {params.mode} --max-cosine {params.max_cosine} {params.filters}"
+        " --output {output.table} --top-directions {output.directions} --log {log}"
+
+
+rule bases:
+    input:
+        "results/{model}/top_directions.safetensors",
+    output:
+        of_combinations("results/{model}/combinations/{combination}/basis.safetensors"),
+    log:
+        "logs/{model}/bases.log",
+    localrule: True
+    conda:
+        "../envs/refusal.yaml"
+    params:
+        code=code_version("bases"),
+        combinations=COMBINATIONS,
+        ablation=setting("ablation"),
+        seed=setting("seed"),
+    shell:
+        "python scripts/bases.py --top-directions {input} --combinations {params.combinations} --outputs {output}"
+        " --ablation {params.ablation} --seed {params.seed} --log {log}"
