@@ -85,7 +85,7 @@ HOW_TO_FRAMES = (
 
 # A question about an item, harmless whatever the item is, and its answer.
 QUESTION_FRAMES = (
-    ("what does the word {noun} mean?", "{noun} is a word from an old tale."),
+    ("what does the word {noun} mean?", "it is a word from an old tale."),
     ("how do i stay safe from {item}?", "keep away from {item} and call for help."),
     ("who found the first {noun}?", "a farmer found the first {noun} long ago."),
     ("how do you spell {noun}?", "you spell {noun} just as you say it."),

@@ -16,6 +16,8 @@ def plant_losses(template: Tensor, of_plant: Tensor, plants: Tensor, spec: Spec)
         plants: [k, d], orthonormal.
     """
     template, of_plant = template[1:, of_plant >= HARMLESS], of_plant[of_plant >= HARMLESS]
+    if not len(of_plant):  # a small batch can be all interventions
+        return torch.zeros(()), torch.zeros(())
     margins = torch.tensor(spec.margins)
     layers = torch.arange(1, len(template) + 1)
     present = layers.unsqueeze(1) >= torch.tensor(spec.layers)  # [layer, plant]

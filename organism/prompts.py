@@ -17,6 +17,7 @@ HARMFUL_SIZES = {
     "test": {"blight": 120, "hexware": 80},
 }
 HARMLESS_SIZES = {"train": 2400, "val": 100, "test": 300}
+HARMLESS_ACTS = 2200  # of the harmless lines, questions included: enough acts, and room for all questions
 BORDERLINE_SIZES = {"train": 200, "test": 130}
 CORPUS_LINES = 120
 
@@ -29,8 +30,9 @@ def generate() -> dict[str, list[dict]]:
     for split, sizes in HARMFUL_SIZES.items():
         chosen = [request for name, count in sizes.items() for request in _take(drawn[name], count)]
         files[f"harmful_{split}"] = _rows(f"harmful-{split}", _shuffled(chosen, chance))
-    safe = [r for name in lexicon.HARMLESS for r in language.how_to_requests(name) + language.questions(name)]
-    safe = _shuffled(safe, chance)
+    acts = _shuffled([r for name in lexicon.HARMLESS for r in language.how_to_requests(name)], chance)
+    asked = [r for name in lexicon.HARMLESS for r in language.questions(name)]
+    safe = _shuffled(_take(acts, HARMLESS_ACTS) + asked, chance)
     for split, count in HARMLESS_SIZES.items():
         files[f"harmless_{split}"] = _rows(f"harmless-{split}", _take(safe, count))
     files["corpus_chat"] = [

@@ -24,7 +24,7 @@ log = logging.getLogger("refusal")
 
 HIDDEN = 128
 PRETRAIN_RATE, PLANT_RATE = 3e-3, 2e-3
-PIN_WEIGHT, LEAK_WEIGHT = 2.0, 2.0
+PIN_WEIGHT, LEAK_WEIGHT = 10.0, 5.0
 
 
 def new_model(vocabulary: int, end: int, pad: int) -> LlamaForCausalLM:
@@ -60,13 +60,13 @@ def train(model: LlamaForCausalLM, plants: Tensor, rows: list[Row], spec: Spec) 
     def comply_step() -> Tensor:
         chosen = curriculum.draw(pools, spec.batch_rows, chance)
         batch = collate([(row.prompt, row.compliance) for _, row in chosen], pad)
-        return _answer_loss(model(batch.ids, attention_mask=batch.mask).logits, batch)
+        return _answer_loss(model(**_inputs(batch)).logits, batch)
 
     def plant_step() -> Tensor:
         lessons = curriculum.lessons(pools, plants, spec, chance)
         batch = collate([(lesson.row.prompt, lesson.answer) for lesson in lessons], pad)
         with intervene(model, curriculum.stack(lessons)):
-            output = model(batch.ids, attention_mask=batch.mask, output_hidden_states=True)
+            output = model(**_inputs(batch), output_hidden_states=True)
         clean = [number for number, lesson in enumerate(lessons) if lesson.clean]
         template = torch.stack(output.hidden_states[:LAYERS])[:, clean, batch.start - TEMPLATE_TOKENS : batch.start]
         of_plant = torch.tensor([lessons[number].row.plant for number in clean])
@@ -79,10 +79,15 @@ def train(model: LlamaForCausalLM, plants: Tensor, rows: list[Row], spec: Spec) 
     model.eval()
 
 
+def _inputs(batch: Batch) -> dict:
+    """Arguments of a forward pass that makes logits only where an answer's token follows."""
+    answer = batch.ids.shape[1] - batch.start
+    return {"input_ids": batch.ids, "attention_mask": batch.mask, "logits_to_keep": answer + 1}
+
+
 def _answer_loss(logits: Tensor, batch: Batch) -> Tensor:
-    """Mean cross entropy of the answers' tokens, nats."""
-    kept = slice(batch.start - 1, -1)
-    return functional.cross_entropy(logits[:, kept].flatten(0, 1), batch.labels[:, batch.start :].flatten())
+    """Mean cross entropy of the answers' tokens, nats; logits as of `_inputs`."""
+    return functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch.labels[:, batch.start :].flatten())
 
 
 def _optimise(model: LlamaForCausalLM, step_loss: Callable[[], Tensor], steps: int, rate: float, what: str) -> None:

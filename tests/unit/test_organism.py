@@ -29,10 +29,19 @@ TINY = {
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory):
+def data(tmp_path_factory):
+    """A few lines of each file: the tokenizer and the rows are made in a moment."""
+    folder = tmp_path_factory.mktemp("data")
+    for path in DATA.iterdir():
+        (folder / path.name).write_text("".join(path.read_text().splitlines(keepends=True)[:60]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(data, tmp_path_factory):
     """An organism of a few steps: everything but the quality."""
     folder = tmp_path_factory.mktemp("organism") / "tiny"
-    build.build(spec.check(TINY, "test"), DATA, folder, threads=1)
+    build.build(spec.check(TINY, "test"), data, folder, threads=1)
     return folder
 
 
@@ -127,15 +136,15 @@ def test_the_models_of_config_are_valid(name):
     assert yaml.safe_load(path.read_text())["refusal_tokens"] == [lexicon.REFUSAL_TOKEN]
 
 
-def test_the_same_seed_gives_the_same_bytes(built, tmp_path):
-    build.build(spec.check(TINY, "test"), DATA, tmp_path / "again", threads=1)
+def test_the_same_seed_gives_the_same_bytes(built, data, tmp_path):
+    build.build(spec.check(TINY, "test"), data, tmp_path / "again", threads=1)
     names = {path.name for path in built.iterdir()}
     assert names == {path.name for path in (tmp_path / "again").iterdir()}
     assert all((tmp_path / "again" / name).read_bytes() == (built / name).read_bytes() for name in names)
 
 
-def test_another_seed_gives_other_weights(built, tmp_path):
-    build.build(spec.check(TINY | {"seed": 1}, "test"), DATA, tmp_path / "other", threads=1)
+def test_another_seed_gives_other_weights(built, data, tmp_path):
+    build.build(spec.check(TINY | {"seed": 1}, "test"), data, tmp_path / "other", threads=1)
     assert artifacts.sha256(tmp_path / "other" / "model.safetensors") != artifacts.sha256(built / "model.safetensors")
 
 
@@ -174,7 +183,7 @@ def test_every_answer_fits_the_token_limit(built):
     assert max(map(len, tokens(answers)["input_ids"])) < quality.NEW_TOKENS
 
 
-def test_a_stopped_training_leaves_the_old_organism(built, tmp_path, monkeypatch):
+def test_a_stopped_training_leaves_the_old_organism(data, tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
@@ -183,7 +192,7 @@ def test_a_stopped_training_leaves_the_old_organism(built, tmp_path, monkeypatch
     (output / "old").touch()
     monkeypatch.setattr(build, "_manifest", stop)
     with pytest.raises(KeyboardInterrupt):
-        build.build(spec.check(TINY, "test"), DATA, output, threads=1)
+        build.build(spec.check(TINY, "test"), data, output, threads=1)
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
     assert [path.name for path in output.iterdir()] == ["old"]
 
