@@ -1,0 +1,203 @@
+"""Ablation leaves nothing of the basis anywhere in the stream; additions and sequential ablation as by hand."""
+
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+import reference
+import torch
+from conftest import FAMILIES
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refusal.artifacts import write_tensors
+from refusal.combinations import parse
+from refusal.directions import intervention_tensors, random_directions, sequential_write, span_basis, unit
+from refusal.model.batching import left_pad
+from refusal.model.interventions import Intervention, Rows, ablation, addition, intervene, none, read_intervention
+from refusal.model.scores import last_logits
+
+D = 32
+PROMPTS = [[3, 60, 70, 80, 205, 6], [40, 6], [90, 91, 92, 93, 94, 95, 96, 97, 98, 99, 100, 205, 6]]
+
+
+def basis(k, seed=0):
+    return span_basis(random_directions(k, D, seed))[0]
+
+
+def streams(chat, rows, interventions):
+    """resid_pre of each layer and what enters the last norm, [row, token, d] each."""
+    kept = []
+
+    def keep(_module, args, kwargs):
+        kept.append(args[0] if args else kwargs["hidden_states"])
+
+    with ExitStack() as hooks:
+        for module in (*chat.stream.layers, chat.model.model.norm):
+            hooks.callback(module.register_forward_pre_hook(keep, with_kwargs=True).remove)
+        with torch.no_grad(), intervene(chat.stream, Rows(interventions)):
+            chat.model(**left_pad(rows, chat.pad, chat.device))
+    return kept
+
+
+def cosines(stream, Q):
+    units = stream / stream.norm(dim=-1, keepdim=True)
+    return (units @ torch.tensor(Q, dtype=torch.float32).T).abs().max()
+
+
+def hook_count(model):
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("k", [1, 3])
+def test_nothing_of_the_basis_is_left_in_the_stream(family, k, chat_model):
+    chat, Q = chat_model(family), basis(k)
+    found = streams(chat, PROMPTS[:1] * 2, [ablation(Q), none(D)])
+    assert len(found) == chat.model.config.num_hidden_layers + 1
+    for stream in found:
+        assert cosines(stream[0], Q) < 1e-5
+        assert cosines(stream[1], Q) > 1e-2  # the row beside it is left alone
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_agrees_with_ablation_at_every_reader(family, chat_model):
+    chat, Q = chat_model(family), basis(2)
+    found = last_logits(chat, [(ids, ablation(Q)) for ids in PROMPTS])
+    for ids, logits in zip(PROMPTS, found, strict=True):
+        with reference.ablated(chat.model, Q):
+            expected = reference.last_logits(chat.model, ids)
+        torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
+        assert (logits - reference.last_logits(chat.model, ids)).abs().max() > 1e-2  # it does something
+
+
+def test_agrees_with_orthogonalized_weights(chat):
+    Q = basis(2)
+    model = reference.orthogonalized(chat.model, Q)
+    found = last_logits(chat, [(ids, ablation(Q)) for ids in PROMPTS])
+    for ids, logits in zip(PROMPTS, found, strict=True):
+        torch.testing.assert_close(logits, reference.last_logits(model, ids), rtol=0, atol=1e-4)
+
+
+def test_sequential_is_one_vector_after_another(chat, tmp_path):
+    first, second = random_directions(2, D, 1)
+    directions = np.stack([first, first + 0.8 * second])  # far from orthogonal, so the order shows
+    tensors, facts = intervention_tensors(parse("0-1"), directions, "sequential", 0)
+    write_tensors(tmp_path / "basis.safetensors", tensors, facts)
+    sequential = read_intervention(tmp_path / "basis.safetensors")
+    model = reference.orthogonalized(chat.model, unit(directions))
+    span = ablation(span_basis(directions)[0])
+    for ids in PROMPTS:
+        found = last_logits(chat, [(ids, sequential), (ids, span)])
+        torch.testing.assert_close(found[0], reference.last_logits(model, ids), rtol=0, atol=1e-4)
+        assert (found[0] - found[1]).abs().max() > 1e-3
+
+
+@given(st.integers(1, 4), st.integers(0, 10**6))
+def test_the_sequential_write_is_the_product_of_projections(k, seed):
+    units = unit(random_directions(k, D, seed))
+    x = torch.tensor(random_directions(5, D, seed + 1))
+    one = Rows([Intervention(units, sequential_write(units))])
+    found = one.ablate(x[None].float())[0]
+    torch.testing.assert_close(found, reference.project(x, units), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("layer", [0, 2])
+def test_an_addition_is_a_pre_hook_at_its_layer(family, layer, chat_model):
+    chat, vector = chat_model(family), 3 * random_directions(1, D, 5)[0]
+    found = last_logits(chat, [(ids, addition(vector, layer)) for ids in PROMPTS])
+    for ids, logits in zip(PROMPTS, found, strict=True):
+        with reference.added(chat.model, vector, layer):
+            expected = reference.last_logits(chat.model, ids)
+        torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
+        assert (logits - reference.last_logits(chat.model, ids)).abs().max() > 1e-2
+
+
+def test_an_addition_changes_its_layer_and_none_before(chat):
+    vector = random_directions(1, D, 5)[0]
+    plain = streams(chat, PROMPTS[:1], [none(D)])
+    found = streams(chat, PROMPTS[:1], [addition(vector, 1)])
+    # the recorder of the layer was registered first and sees what comes in, the next layer sees the change
+    torch.testing.assert_close(found[0], plain[0])
+    torch.testing.assert_close(found[1], plain[1])
+    assert (found[2] - plain[2]).abs().max() > 1e-2
+
+
+def test_rows_of_one_batch_keep_apart(chat):
+    """Any mix of baseline, bases of different size and additions at different layers, against each alone."""
+    mix = [
+        none(D),
+        ablation(basis(1)),
+        addition(random_directions(1, D, 3)[0], 0),
+        ablation(basis(3)),
+        addition(random_directions(1, D, 4)[0], 2),
+    ]
+    rows = [(ids, one) for one in mix for ids in PROMPTS]
+    together = last_logits(chat, rows)
+    for number, row in enumerate(rows):
+        torch.testing.assert_close(together[number], last_logits(chat, [row])[0], rtol=0, atol=1e-4)
+
+
+def test_the_baseline_registers_no_hook_and_changes_nothing(chat):
+    before = hook_count(chat.model)
+    with intervene(chat.stream, Rows([none(D)])):
+        assert hook_count(chat.model) == before
+    torch.testing.assert_close(
+        last_logits(chat, [(PROMPTS[0], none(D))])[0], reference.last_logits(chat.model, PROMPTS[0])
+    )
+
+
+def test_hooks_go_with_the_block_also_after_an_error(chat):
+    before, rows = hook_count(chat.model), Rows([ablation(basis(1)), addition(np.ones(D), 1)])
+    with intervene(chat.stream, rows):
+        assert hook_count(chat.model) == before + len(chat.stream.all_writers) + 1
+    assert hook_count(chat.model) == before
+    with pytest.raises(ZeroDivisionError), intervene(chat.stream, rows):
+        1 / 0  # noqa: B018
+    assert hook_count(chat.model) == before
+
+
+def test_a_half_done_registration_is_undone(chat):
+    before = hook_count(chat.model)
+    with pytest.raises(IndexError), intervene(chat.stream, Rows([ablation(basis(1)), addition(np.ones(D), 99)])):
+        pass
+    assert hook_count(chat.model) == before
+
+
+def test_select_keeps_rows_with_what_is_theirs():
+    mix = [ablation(basis(1)), addition(np.full(D, 2.0), 1), ablation(basis(2)), none(D)]
+    rows, x = Rows(mix), torch.randn(4, 3, D, generator=torch.Generator().manual_seed(0))
+    kept = torch.tensor([2, 0, 1])
+    whole, steered = rows.ablate(x), rows.add(x, 1)
+    rows.select(kept)
+    torch.testing.assert_close(rows.ablate(x[kept]), whole[kept])
+    torch.testing.assert_close(rows.add(x[kept], 1), steered[kept])
+
+
+def test_a_bf16_stream_is_projected_in_fp32():
+    Q = basis(2)
+    x = torch.randn(1, 50, D, generator=torch.Generator().manual_seed(0)).bfloat16()
+    found = Rows([ablation(Q)]).ablate(x)
+    assert found.dtype == torch.bfloat16
+    exact = reference.project(x[0].float(), Q)
+    # no further from the exact projection than rounding that to bf16
+    assert (found[0].float() - exact).abs().max() <= (exact.bfloat16().float() - exact).abs().max() + 1e-6
+
+
+@pytest.mark.parametrize("name", ["none", "0", "0-1", "random-k2-s0", "add-1"])
+def test_read_intervention_does_what_the_file_says(name, tmp_path):
+    directions = random_directions(2, D, 1)
+    tensors, facts = intervention_tensors(parse(name), directions, "span", 0)
+    if name == "add-1":
+        facts["layer"] = 2
+    write_tensors(tmp_path / "basis.safetensors", tensors, facts)
+    found = read_intervention(tmp_path / "basis.safetensors")
+    if name == "add-1":
+        assert (found.layer, len(found.read)) == (2, 0)
+        np.testing.assert_array_equal(found.vector, directions[1])
+    else:
+        assert found.vector is None
+        np.testing.assert_array_equal(found.read, tensors["basis"])
+        np.testing.assert_array_equal(found.write, tensors["basis"])
+        assert len(found.read) == {"none": 0, "0": 1, "0-1": 2, "random-k2-s0": 2}[name]
