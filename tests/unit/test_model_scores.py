@@ -1,0 +1,241 @@
+"""Refusal score, KL and the sweep against their definitions in fp64, a prompt at a time."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import reference
+import torch
+from conftest import FAMILIES
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from refusal.directions import random_directions, span_basis
+from refusal.errors import UserError
+from refusal.model.interventions import ablation, none
+from refusal.model.scores import (
+    baseline_logits,
+    kl,
+    last_logits,
+    refusal_score,
+    refusal_scores,
+    score_groups,
+    sweep,
+)
+
+D = 32
+HARMFUL = [[3, 60, 70, 80, 205, 6], [40, 6], [90, 91, 92, 93, 94, 205, 6]]
+HARMLESS = [[50, 51, 6], [77, 6], [60, 61, 62, 63, 6]]
+CANDIDATES = {f"{layer}": (4 * random_directions(1, D, layer)[0], layer) for layer in range(3)}
+
+finite = st.floats(-1e4, 1e4, width=32)
+logits = arrays.arrays(np.float32, (1, 6), elements=finite)
+chosen = st.sets(st.integers(0, 5), min_size=1, max_size=5)
+
+
+class TestRefusalScore:
+    @given(arrays.arrays(np.float32, (1, 6), elements=st.floats(-10, 10, width=32)), chosen)
+    def test_is_log_p_minus_log_of_the_rest(self, logits, chosen):
+        found = refusal_score(torch.from_numpy(logits), sorted(chosen))
+        assert found.dtype == torch.float32
+        assert float(found[0]) == pytest.approx(reference.refusal_score(torch.from_numpy(logits)[0], chosen), abs=1e-5)
+
+    @given(logits, chosen)
+    def test_finite_however_sure_the_model_is(self, logits, chosen):
+        assert torch.isfinite(refusal_score(torch.from_numpy(logits), sorted(chosen))).all()
+
+    def test_extreme(self):
+        sure = torch.tensor([[1e4, -1e4, -1e4], [-1e4, 1e4, 0.0]])
+        assert math.isinf(reference.refusal_score(sure[0], [0]))  # as it is written it overflows
+        assert refusal_score(sure, [0]).tolist() == pytest.approx([2e4 - math.log(2), -2e4])
+
+    @given(logits, chosen)
+    def test_the_rest_has_the_opposite_score(self, logits, chosen):
+        rest = sorted(set(range(6)) - chosen)
+        value = torch.from_numpy(logits)
+        torch.testing.assert_close(refusal_score(value, sorted(chosen)), -refusal_score(value, rest))
+
+    @given(arrays.arrays(np.float32, (1, 6), elements=st.floats(-10, 10, width=32)), chosen, st.floats(-10, 10))
+    def test_a_shift_of_all_logits_changes_nothing(self, logits, chosen, shift):
+        value = torch.from_numpy(logits)
+        torch.testing.assert_close(
+            refusal_score(value + shift, sorted(chosen)), refusal_score(value, sorted(chosen)), atol=1e-4, rtol=0
+        )
+
+    def test_two_equal_halves_by_hand(self):
+        assert refusal_score(torch.zeros(1, 4), [1, 2]).tolist() == [0.0]
+        assert refusal_score(torch.zeros(1, 4), [1]).tolist() == pytest.approx([math.log(1 / 3)])
+
+    def test_an_id_given_twice_counts_once(self):
+        value = torch.tensor([[1.0, 2.0, 3.0]])
+        assert refusal_score(value, [2, 2]).tolist() == refusal_score(value, [2]).tolist()
+
+    def test_half_precision_logits_are_summed_in_fp32(self):
+        value = torch.randn(3, 50, generator=torch.Generator().manual_seed(0)).bfloat16()
+        torch.testing.assert_close(refusal_score(value, [3, 4]), refusal_score(value.float(), [3, 4]))
+
+    @pytest.mark.parametrize(
+        ("tokens", "said"), [([], "[]"), ([4], "[4]"), ([-1, 2], "[-1, 2]"), ([3, 2, 1, 0], "[0, 1, 2, 3]")]
+    )
+    def test_none_all_or_outside(self, tokens, said):
+        with pytest.raises(UserError) as caught:
+            refusal_score(torch.zeros(1, 4), tokens)
+        assert str(caught.value) == f"refusal tokens {said}: need one id or more, not all, of the vocabulary of 4"
+
+
+class TestKL:
+    @given(logits, logits)
+    def test_not_negative(self, first, second):
+        found = kl(torch.from_numpy(first), torch.from_numpy(second))
+        assert (found >= -1e-3).all()
+
+    @given(logits)
+    def test_zero_for_equal(self, first):
+        assert kl(torch.from_numpy(first), torch.from_numpy(first)).tolist() == [0.0]
+
+    @given(*[arrays.arrays(np.float32, (1, 6), elements=st.floats(-10, 10, width=32))] * 2)
+    def test_agrees_with_the_sum_in_fp64(self, first, second):
+        first, second = torch.from_numpy(first), torch.from_numpy(second)
+        assert float(kl(first, second)[0]) == pytest.approx(reference.kl(first[0], second[0]), abs=1e-5)
+
+    def test_the_baseline_comes_first(self):
+        sure, unsure = torch.tensor([[5.0, 0.0]]), torch.zeros(1, 2)
+        p = math.exp(5) / (1 + math.exp(5))
+        by_hand = p * math.log(2 * p) + (1 - p) * math.log(2 * (1 - p))
+        assert float(kl(sure, unsure)) == pytest.approx(by_hand, abs=1e-6)
+        assert float(kl(unsure, sure)) != pytest.approx(by_hand, abs=0.1)
+
+
+def swept(chat, batch_rows, candidates=CANDIDATES, taken=None):
+    found = {}
+    sweep(chat, candidates, HARMFUL, HARMLESS, batch_rows, lambda name, scores: found.update({name: scores}), taken)
+    return found
+
+
+def naive(chat, direction, layer):
+    """bypass, induce, kl of one candidate as the paper defines them."""
+    model, tokens = chat.model, chat.refusal_tokens
+    off = span_basis(direction[None])[0]
+    clean = [reference.last_logits(model, ids) for ids in HARMLESS]
+    with reference.ablated(model, off):
+        bypass = [reference.refusal_score(reference.last_logits(model, ids), tokens) for ids in HARMFUL]
+        kls = [reference.kl(base, reference.last_logits(model, ids)) for base, ids in zip(clean, HARMLESS, strict=True)]
+    with reference.added(model, direction, layer):
+        induce = [reference.refusal_score(reference.last_logits(model, ids), tokens) for ids in HARMLESS]
+    return {"bypass": np.mean(bypass), "kl": np.mean(kls), "induce": np.mean(induce)}
+
+
+class TestSweep:
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_agrees_with_the_definition_of_each_candidate(self, family, chat_model):
+        chat = chat_model(family)
+        found = swept(chat, 16)
+        assert list(found) == list(CANDIDATES)
+        for name, candidate in CANDIDATES.items():
+            assert found[name] == pytest.approx(naive(chat, *candidate), abs=1e-4)
+        assert len({round(scores["bypass"], 3) for scores in found.values()}) == 3  # they differ at all
+
+    @pytest.mark.parametrize("batch_rows", [1, 2, 5, 256])
+    def test_batch_size_changes_nothing(self, chat, batch_rows):
+        expected = swept(chat, 16)
+        for name, scores in swept(chat, batch_rows).items():
+            assert scores == pytest.approx(expected[name], abs=1e-5)
+
+    def test_a_candidate_alone_scores_the_same(self, chat):
+        name = "1"
+        assert swept(chat, 16, {name: CANDIDATES[name]})[name] == pytest.approx(swept(chat, 16)[name], abs=1e-5)
+
+    def test_given_those_taken_both_are_ablated(self, chat):
+        taken = span_basis(CANDIDATES["0"][0][None])[0]
+        found = swept(chat, 16, {"1": CANDIDATES["1"]}, taken)
+        both = span_basis(np.stack([CANDIDATES["0"][0], CANDIDATES["1"][0]]))[0]
+        with reference.ablated(chat.model, both):
+            expected = [
+                reference.refusal_score(reference.last_logits(chat.model, ids), chat.refusal_tokens) for ids in HARMFUL
+            ]
+        assert found == {"1": pytest.approx({"bypass": np.mean(expected)}, abs=1e-4)}
+
+    def test_out_of_memory_gives_the_same_scores_and_says_so(self, chat, monkeypatch, caplog):
+        expected, forward = swept(chat, 16), chat.model.forward
+
+        def small(**inputs):
+            if len(inputs["input_ids"]) > 2:
+                raise torch.OutOfMemoryError
+            return forward(**inputs)
+
+        monkeypatch.setattr(chat.model, "forward", small)
+        for name, scores in swept(chat, 16).items():
+            assert scores == pytest.approx(expected[name], abs=1e-5)
+        assert "out of memory: batches of 2 rows from here on (run.batch_rows)" in caplog.messages
+
+
+class TestGroups:
+    def test_scores_of_each_prompt_in_order(self, chat):
+        off = ablation(span_basis(random_directions(1, D, 7))[0])
+        groups = {"none": [(ids, none(D)) for ids in HARMLESS], "0": [(ids, off) for ids in HARMLESS]}
+        baseline = baseline_logits(chat, HARMLESS, 2)
+        found = score_groups(chat, groups, 4, baseline)
+        for name, units in {"none": [], "0": off.read}.items():
+            for number, ids in enumerate(HARMLESS):
+                clean = reference.last_logits(chat.model, ids)
+                with reference.ablated(chat.model, units):
+                    logits = reference.last_logits(chat.model, ids)
+                expected = reference.refusal_score(logits, chat.refusal_tokens)
+                assert found[name]["refusal_score"][number] == pytest.approx(expected, abs=1e-4)
+                assert found[name]["kl"][number] == pytest.approx(reference.kl(clean, logits), abs=1e-4)
+        assert found["none"]["kl"] == pytest.approx(0, abs=1e-6)
+        assert found["0"]["kl"].min() > 1e-4
+
+    def test_no_baseline_no_kl(self, chat):
+        found = score_groups(chat, {"none": [(HARMFUL[0], none(D))]}, 4, None)
+        assert list(found["none"]) == ["refusal_score"]
+
+    def test_done_comes_with_each_group_that_is_finished(self, chat):
+        seen = []
+        groups = {name: [(ids, none(D)) for ids in HARMFUL] for name in "ab"}
+        score_groups(chat, groups, 2, None, lambda name, scores: seen.append((name, len(scores["refusal_score"]))))
+        assert seen == [("a", 3), ("b", 3)]
+
+    def test_refusal_scores_of_prompts_unablated(self, chat):
+        expected = [
+            reference.refusal_score(reference.last_logits(chat.model, ids), chat.refusal_tokens) for ids in HARMFUL
+        ]
+        assert refusal_scores(chat, HARMFUL, 2) == pytest.approx(expected, abs=1e-4)
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf])
+    def test_a_score_that_is_not_finite_is_an_error(self, chat, monkeypatch, value):
+        forward = chat.model.forward
+
+        def broken(**inputs):
+            out = forward(**inputs)
+            out.logits[-1] = value
+            return out
+
+        monkeypatch.setattr(chat.model, "forward", broken)
+        message = (
+            "unablated: refusal_score of prompt 2 is nan: the model's logits overflow; use dtype float32 or bfloat16"
+        )
+        with pytest.raises(UserError) as caught:
+            refusal_scores(chat, HARMFUL, 8)
+        assert str(caught.value) == message
+        with pytest.raises(UserError) as caught:
+            score_groups(chat, {"0-1": [(ids, none(D)) for ids in HARMFUL]}, 8, None)
+        assert str(caught.value) == message.replace("unablated", "0-1")
+
+    def test_refusal_tokens_outside_the_vocabulary(self, chat):
+        wrong = dataclasses.replace(chat, refusal_tokens=(999,))
+        with pytest.raises(
+            UserError, match=r"^refusal tokens \[999\]: need one id or more, not all, of the vocabulary"
+        ):
+            refusal_scores(wrong, HARMFUL, 8)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_left_padding_changes_nothing(family, chat_model):
+    """A prompt of two tokens beside one of forty, wider than the window of the families that have one."""
+    chat, long = chat_model(family), [*range(30, 70), 6]
+    found = last_logits(chat, [(HARMFUL[1], none(D)), (long, none(D))])
+    for logits, ids in zip(found, (HARMFUL[1], long), strict=True):
+        torch.testing.assert_close(logits, reference.last_logits(chat.model, ids), rtol=0, atol=1e-4)
