@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from refusal.artifacts import read_json
 from refusal.errors import UserError
@@ -68,12 +69,15 @@ def load(identity: Path) -> ChatModel:
     tokenizer = load_tokenizer(place, revision, record["identity"]["chat_template"])
     log.info("loading %s (%s)", place, record["identity"]["dtype"])
     with explained(place):
-        model = AutoModelForCausalLM.from_pretrained(
+        model, report = AutoModelForCausalLM.from_pretrained(
             place,
             revision=revision,
             dtype=getattr(torch, record["identity"]["dtype"]),
             device_map="auto" if torch.cuda.is_available() else None,
+            output_loading_info=True,
         )
+    if missing := sorted(report["missing_keys"]):  # transformers draws them at random, with a warning
+        raise UserError(f"{place}: {len(missing)} of its weights are missing, such as {missing[0]}: get it again")
     model.eval().requires_grad_(False)
     stream = find_stream(model)
     suffix = tuple(token["id"] for token in record["positions"])
@@ -116,7 +120,7 @@ def explained(place: str) -> Iterator[None]:
     """Turn what loading can raise into one line that says what to set."""
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise UserError(explain(place, error)) from error
 
 
