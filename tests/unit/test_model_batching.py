@@ -64,5 +64,5 @@ def test_one_row_that_does_not_fit():
 
 
 def test_other_errors_pass():
-    with pytest.raises(RuntimeError, match="^broken$"):
+    with pytest.raises(RuntimeError, match=r"^broken$"):
         list(in_batches([1], 1, lambda batch: (_ for _ in ()).throw(RuntimeError("broken"))))

@@ -18,7 +18,13 @@ from refusal.model.generation import complete, greedy
 from refusal.model.interventions import ablation, addition, none
 
 D, NEW = 32, 12
-PROMPTS = [[3, 60, 70, 80, 205, 6], [40, 6], [90, 91, 92, 93, 94, 95, 96, 97, 98, 99, 100, 205, 6], [50, 51, 6], [77, 6]]
+PROMPTS = [
+    [3, 60, 70, 80, 205, 6],
+    [40, 6],
+    [90, 91, 92, 93, 94, 95, 96, 97, 98, 99, 100, 205, 6],
+    [50, 51, 6],
+    [77, 6],
+]
 INTERVENTIONS = {
     "none": none(D),
     "0": ablation(span_basis(random_directions(1, D, 0))[0]),
@@ -43,9 +49,7 @@ def completed(chat, prompts, interventions, batch_rows, new=NEW):
 @pytest.fixture(scope="module")
 def alone(stopping):
     """Every row decoded in a batch of its own."""
-    return {
-        name: [greedy(stopping, [ids], [one], NEW)[0] for ids in PROMPTS] for name, one in INTERVENTIONS.items()
-    }
+    return {name: [greedy(stopping, [ids], [one], NEW)[0] for ids in PROMPTS] for name, one in INTERVENTIONS.items()}
 
 
 def under(model, name):
@@ -104,7 +108,7 @@ def test_batch_size_order_and_mix_change_no_token(stopping, alone, order, names,
 def test_left_padding_changes_no_token(family, chat_model):
     """A short prompt beside a long one; Mistral and Gemma 3 also look back over a window shorter than the padding."""
     chat = dataclasses.replace(chat_model(family), stop_tokens=STOPS)
-    long = list(range(30, 70)) + [6]
+    long = [*range(30, 70), 6]
     pair = greedy(chat, [PROMPTS[1], long], [none(D)] * 2, NEW)
     assert pair == [greedy(chat, [ids], [none(D)], NEW)[0] for ids in (PROMPTS[1], long)]
 
