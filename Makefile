@@ -1,0 +1,46 @@
+# demo: the main job on the embedded default. test: style, unit and workflow tests.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+CORES ?= all
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test lint format lock report clean
+.DELETE_ON_ERROR:
+
+# The results of the planted organism: about two minutes of training, then the study.
+demo: $(VENV)/installed
+	snakemake --cores $(CORES) results/tiny/summary.csv
+	@echo; cat results/tiny/summary.md
+
+test: lint
+	python -m pytest
+
+lint: $(VENV)/installed
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+
+format: $(VENV)/installed
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile workflow
+
+# A page with the tables, settings and run times of what is in results/.
+report: $(VENV)/installed
+	snakemake --cores 1 --report results/report.html
+
+# After a change of pyproject.toml: install it, then write down what was installed.
+lock: $(VENV)/installed
+	@{ echo "# Exact versions, tested together on Python 3.11 (Linux). Made by \`make lock\`."; \
+	   pip freeze --exclude-editable --all | grep -v '^pip==' | sed 's/+cpu$$//'; } > requirements.lock
+
+# The lock is the whole environment, so pip resolves nothing and no newer version slips in.
+$(VENV)/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-compile -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+clean:
+	rm -rf results resources logs cache .snakemake

@@ -1,0 +1,153 @@
+"""A finished small study of both organisms, made once; each test gets a copy of its own to change."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SMALL = {
+    "prompts": {"counts": {"train": 96, "val": 24, "test": 40}},
+    "combinations": ["singles", "pairs"],
+    "controls": {"sizes": [1, 2], "draws": 2},
+}
+"""Over config.yaml: the same study with fewer prompts."""
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the project in a folder of its own."""
+
+    folder: Path
+
+    def snakemake(self, *arguments: str, ok: bool = True) -> str:
+        """Run the real snakemake; returns what it printed."""
+        return self.run("snakemake", "--cores", "2", *arguments, ok=ok)
+
+    def run(self, *command: str, ok: bool = True) -> str:
+        """Run a command of the environment in the folder; returns what it printed."""
+        done = subprocess.run(self._located(command), cwd=self.folder, env=_environment(), text=True, **_CAPTURED)
+        assert (done.returncode == 0) == ok, done.stdout[-6000:]
+        return done.stdout
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        """Start snakemake in a process group of its own, to be killed."""
+        command = self._located(["snakemake", "--cores", "2", *arguments])
+        return subprocess.Popen(
+            command, cwd=self.folder, env=_environment(), start_new_session=True, **(_CAPTURED | {"text": True})
+        )
+
+    def items(self) -> dict[str, set[str]]:
+        """Stage -> keys of the finished items in the cache."""
+        return {
+            stage.name: {item.name for item in stage.iterdir() if not item.name.startswith(".")}
+            for stage in (self.folder / "cache").iterdir()
+        }
+
+    def computed(self, before: dict[str, set[str]]) -> dict[str, int]:
+        """Stage -> number of items computed since `before`; stages without any are left out."""
+        fresh = {stage: len(keys - before.get(stage, set())) for stage, keys in self.items().items()}
+        return {stage: count for stage, count in fresh.items() if count}
+
+    def contents(self, model: str) -> dict[str, bytes]:
+        """Path -> bytes of all result files of a model, specs aside."""
+        root = self.folder / "results" / model
+        files = (path for path in root.rglob("*") if path.is_file() and not path.name.endswith(".spec.json"))
+        return {str(path.relative_to(root)): path.read_bytes() for path in files}
+
+    def change(self, file: str, **values) -> None:
+        """Set top-level keys of a YAML file."""
+        path = self.folder / file
+        path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **values}, sort_keys=False))
+
+    def setting(self, *keys: str):
+        """A value of config/config.yaml."""
+        value = yaml.safe_load((self.folder / "config/config.yaml").read_text())
+        for key in keys:
+            value = value[key]
+        return value
+
+    def copy(self, folder: Path) -> "Checkout":
+        """The same checkout elsewhere, cache and snakemake's records included."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Checkout(folder)
+
+    def kill_stage(self, script: str) -> None:
+        """kill -9 the running script alone, as the out-of-memory killer would."""
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (entry / "cmdline").read_bytes().split(b"\0")
+                here = (entry / "cwd").resolve() == self.folder.resolve()
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue  # ended meanwhile
+            if here and command[0].endswith(b"python") and script.encode() in command:
+                os.kill(int(entry.name), signal.SIGKILL)
+
+    @staticmethod
+    def kill_all(process: subprocess.Popen) -> None:
+        """kill -9 snakemake and all it started."""
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+    @staticmethod
+    def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+        """Poll until the condition holds."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, "waited in vain"
+            time.sleep(0.02)
+
+    @staticmethod
+    def _located(command) -> list[str]:
+        return [str(Path(sys.executable).parent / command[0]), *command[1:]]
+
+
+_CAPTURED = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+
+
+def _environment() -> dict[str, str]:
+    removed = ("HF_TOKEN", "TOGETHER_API_KEY", "PYTHONPATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    return {key: value for key, value in os.environ.items() if key not in removed} | {"HF_HUB_OFFLINE": "1"}
+
+
+def copy_of_project(folder: Path) -> Checkout:
+    """The tracked files, and those not ignored, as they are in the work tree."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    checkout = Checkout(folder)
+    merged = yaml.safe_load((folder / "config/config.yaml").read_text())
+    for key, value in SMALL.items():
+        merged[key] = {**merged[key], **value} if isinstance(value, dict) else value
+    (folder / "config/config.yaml").write_text(yaml.safe_dump(merged, sort_keys=False))
+    return checkout
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Checkout:
+    """The small study of both organisms, finished; not to be changed."""
+    checkout = copy_of_project(tmp_path_factory.mktemp("finished"))
+    checkout.snakemake("results/tiny/summary.csv", "results/tiny1/summary.csv")
+    return checkout
+
+
+@pytest.fixture
+def checkout(finished, tmp_path) -> Checkout:
+    """A copy of the finished study, to be changed."""
+    return finished.copy(tmp_path / "moved")  # results must not depend on where the checkout stands
