@@ -8,6 +8,8 @@ rule completions:
         of_combinations("results/{model}/combinations/{combination}/completions/{prompts}.jsonl"),
     log:
         "logs/{model}/completions_{prompts}.log",
+    benchmark:
+        "logs/{model}/completions_{prompts}.tsv"
     conda:
         "../envs/refusal.yaml"
     threads: 8

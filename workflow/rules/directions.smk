@@ -8,6 +8,8 @@ rule activations:
         "results/{model}/activations.safetensors",
     log:
         "logs/{model}/activations.log",
+    benchmark:
+        "logs/{model}/activations.tsv"
     conda:
         "../envs/refusal.yaml"
     threads: 8
@@ -27,6 +29,8 @@ rule directions:
         "results/{model}/directions.safetensors",
     log:
         "logs/{model}/directions.log",
+    benchmark:
+        "logs/{model}/directions.tsv"
     localrule: True
     conda:
         "../envs/refusal.yaml"
@@ -46,6 +50,8 @@ rule scores:
         "results/{model}/candidate_scores.csv",
     log:
         "logs/{model}/scores.log",
+    benchmark:
+        "logs/{model}/scores.tsv"
     conda:
         "../envs/refusal.yaml"
     threads: 8

@@ -7,6 +7,8 @@ rule judgements:
         of_combinations("results/{model}/combinations/{combination}/judgements/{judge}/{prompts}.jsonl"),
     log:
         "logs/{model}/judgements_{judge}_{prompts}.log",
+    benchmark:
+        "logs/{model}/judgements_{judge}_{prompts}.tsv"
     conda:
         "../envs/refusal.yaml"
     params:

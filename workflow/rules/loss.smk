@@ -6,6 +6,8 @@ rule corpus:
         "results/{model}/corpora/{corpus}.jsonl",
     log:
         "logs/{model}/corpus_{corpus}.log",
+    benchmark:
+        "logs/{model}/corpus_{corpus}.tsv"
     localrule: True
     conda:
         "../envs/refusal.yaml"
@@ -27,6 +29,8 @@ rule loss:
         of_combinations("results/{model}/combinations/{combination}/loss.json"),
     log:
         "logs/{model}/loss.log",
+    benchmark:
+        "logs/{model}/loss.tsv"
     conda:
         "../envs/refusal.yaml"
     threads: 8
@@ -52,6 +56,8 @@ rule combination_scores:
         of_combinations("results/{model}/combinations/{combination}/scores.json"),
     log:
         "logs/{model}/combination_scores.log",
+    benchmark:
+        "logs/{model}/combination_scores.tsv"
     conda:
         "../envs/refusal.yaml"
     threads: 8

@@ -6,6 +6,8 @@ rule organism:
         "resources/organisms/{model}/config.json",
     log:
         "logs/{model}/organism.log",
+    benchmark:
+        "logs/{model}/organism.tsv"
     conda:
         "../envs/refusal.yaml"
     threads: 2
@@ -22,6 +24,8 @@ rule unpack:
         "resources/models/{model}/config.json",
     log:
         "logs/{model}/unpack.log",
+    benchmark:
+        "logs/{model}/unpack.tsv"
     localrule: True
     conda:
         "../envs/refusal.yaml"
@@ -42,6 +46,8 @@ rule model:
         "results/{model}/model.json",
     log:
         "logs/{model}/model.log",
+    benchmark:
+        "logs/{model}/model.tsv"
     # what is missing (a token, the network) is said before any other work
     priority: 100
     localrule: True

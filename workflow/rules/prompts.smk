@@ -12,6 +12,8 @@ rule prompts:
         report="results/{model}/prompts/report.json",
     log:
         "logs/{model}/prompts.log",
+    benchmark:
+        "logs/{model}/prompts.tsv"
     conda:
         "../envs/refusal.yaml"
     threads: 8
@@ -38,6 +40,8 @@ rule test_prompts:
         "results/{model}/prompts/{prompts}_test.jsonl",
     log:
         "logs/{model}/test_prompts_{prompts}.log",
+    benchmark:
+        "logs/{model}/test_prompts_{prompts}.tsv"
     localrule: True
     conda:
         "../envs/refusal.yaml"

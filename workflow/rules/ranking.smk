@@ -9,6 +9,8 @@ rule conditional_scores:
         "results/{model}/conditional_scores.csv",
     log:
         "logs/{model}/conditional_scores.log",
+    benchmark:
+        "logs/{model}/conditional_scores.tsv"
     conda:
         "../envs/refusal.yaml"
     threads: 8
@@ -37,6 +39,8 @@ rule ranking:
         directions="results/{model}/top_directions.safetensors",
     log:
         "logs/{model}/ranking.log",
+    benchmark:
+        "logs/{model}/ranking.tsv"
     localrule: True
     conda:
         "../envs/refusal.yaml"
@@ -59,6 +63,8 @@ rule bases:
         of_combinations("results/{model}/combinations/{combination}/basis.safetensors"),
     log:
         "logs/{model}/bases.log",
+    benchmark:
+        "logs/{model}/bases.tsv"
     localrule: True
     conda:
         "../envs/refusal.yaml"

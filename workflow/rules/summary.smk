@@ -14,6 +14,8 @@ rule summary:
         ),
     log:
         "logs/{model}/summary.log",
+    benchmark:
+        "logs/{model}/summary.tsv"
     localrule: True
     conda:
         "../envs/refusal.yaml"
