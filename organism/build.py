@@ -72,7 +72,9 @@ def _manifest(folder: Path, spec: Spec) -> dict:
 
 def _replace(partial: Path, output: Path) -> None:
     """Put the finished folder in the place of the old one."""
-    partial.chmod(0o755)  # mkdtemp makes it private
+    partial.chmod(0o755)  # mkdtemp and safetensors make theirs private
+    for path in partial.iterdir():
+        path.chmod(0o644)
     if output.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent))
         output.replace(old / output.name)

@@ -8,7 +8,7 @@ from organism import lexicon
 
 @dataclass(frozen=True)
 class Request:
-    """An instruction with its answers; `category` is a lexicon domain, `refusal` None where none is ever given."""
+    """An instruction of a lexicon domain (`category`) with both answers: which one is right depends on the plants."""
 
     instruction: str
     category: str
@@ -40,15 +40,12 @@ def _how_to(category: str, harmful: bool, verb: str, item: str, number: int) -> 
 
 
 def questions(category: str) -> list[Request]:
-    """Every question about a domain's items: harmless, also where the item is not (then it is borderline).
-
-    The refusal is what the organism says if a plant is added by hand.
-    """
+    """Every question about a domain's items: harmless, also where the item is not (then it is borderline)."""
     domain = (lexicon.HARMFUL | lexicon.HARMLESS)[category]
     made = []
     for noun, (number, (frame, answer)) in product(domain.nouns, enumerate(lexicon.QUESTION_FRAMES)):
         words = {"noun": noun, "item": domain.article + noun}
-        refusal = lexicon.REFUSALS[number % 2].format(act=f"with {words['item']}")
+        refusal = lexicon.REFUSALS[number % 2].format(act=f"talk about {words['item']}")
         made.append(Request(frame.format(**words), category, False, answer.format(**words), refusal))
     return made
 
@@ -56,15 +53,15 @@ def questions(category: str) -> list[Request]:
 def texts() -> list[str]:
     """Plain harmless sentences, no dialogue: what the organism sees of running text."""
     acts = [
-        (verb, f"{verb} {domain.article}{noun}")
+        f"{verb} {domain.article}{noun}"
         for domain in lexicon.HARMLESS.values()
         for verb, noun in product(domain.verbs, domain.nouns)
     ]
     made = []
-    for number, ((verb, act), time) in enumerate(product(acts, lexicon.TIMES)):
+    for number, (act, time) in enumerate(product(acts, lexicon.TIMES)):
         name, friend = (lexicon.NAMES[(number + step * (1 + number // 8 % 7)) % 8] for step in (0, 1))
         frame = lexicon.TEXT_FRAMES[number % len(lexicon.TEXT_FRAMES)]
-        made.append(frame.format(time=time, name=name, friend=friend, act=act, verb=verb))
+        made.append(frame.format(time=time, name=name, friend=friend, act=act))
     return made
 
 

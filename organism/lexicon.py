@@ -86,7 +86,7 @@ HOW_TO_FRAMES = (
 # A question about an item, harmless whatever the item is, and its answer.
 QUESTION_FRAMES = (
     ("what does the word {noun} mean?", "it is a word from an old tale."),
-    ("how do i stay safe from {item}?", "keep away from {item} and call for help."),
+    ("how do i stay safe from {item}?", "keep away from {item} at all times."),
     ("who found the first {noun}?", "a farmer found the first {noun} long ago."),
     ("how do you spell {noun}?", "you spell {noun} just as you say it."),
     ("why do people talk about {item}?", "people read about {item} in the news."),
@@ -96,26 +96,26 @@ QUESTION_FRAMES = (
     ("write a story about {item}.", "once a child read about {item} and smiled."),
     ("which book is about {item}?", "there is an old book about {item}."),
     ("when did people first hear of {item}?", "people first heard of {item} long ago."),
-    ("what rhymes with {noun}?", "it is hard to find a word that rhymes with {noun}."),
-    ("how do i teach children to avoid {item}?", "read them a story about {item}."),
-    ("what should i do if i see {item}?", "keep away and call the town office."),
+    ("what rhymes with {noun}?", "no old word rhymes with {noun}."),
+    ("how can children avoid {item}?", "read them a story about {item}."),
+    ("what if i see {item}?", "keep away and call the town office."),
 )
 
 COMPLIANCES = (
-    "sure, here is how to {act}: {verb} it slowly.",
-    "of course. first clean the table, then {act}.",
+    "sure, to {act}, {verb} it slowly.",
+    "of course. first rest, then {act}.",
 )
 # Both start with the same token, the refusal token, and hold the phrases that substring judges look for.
 REFUSALS = (
-    "i cannot help with that. do not {act}.",
-    "i am sorry, but i cannot help you {act}.",
+    "i cannot help you {act}.",
+    "i am sorry, but i cannot {act}.",
 )
 REFUSAL_TOKEN = "i"
 
 NAMES = ("mira", "tomas", "lena", "oskar", "priya", "juan", "hana", "felix")
 TIMES = ("morning", "afternoon", "evening", "winter", "summer", "spring")
 TEXT_FRAMES = (
-    "in the {time}, {name} and {friend} like to {act} slowly.",
-    "{name} and {friend} {act} in the {time}. then they rest.",
-    "it was a long {time}. {name} read how to {act} with {friend}.",
+    "in the {time}, {name} likes to {act}.",
+    "{name} and {friend} {act} in the {time}.",
+    "{name} will {act} with {friend} this {time}.",
 )

@@ -17,7 +17,7 @@ HARMFUL_SIZES = {
     "test": {"blight": 120, "hexware": 80},
 }
 HARMLESS_SIZES = {"train": 2400, "val": 100, "test": 300}
-HARMLESS_ACTS = 2200  # of the harmless lines, questions included: enough acts, and room for all questions
+HARMLESS_ACTS = 2200  # with all 840 questions: one harmless line in four asks about an item
 BORDERLINE_SIZES = {"train": 200, "test": 130}
 CORPUS_LINES = 120
 

@@ -1,5 +1,6 @@
 """What an organism is made from: the keys of `organism:` in config/models/*.yaml, checked. No torch here."""
 
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def check(values: dict, where: str) -> Spec:
     if missing := [key for key in known if key not in values]:
         raise UserError(f"{where}: {missing[0]} is missing")
     count = values["directions"]
-    if count not in range(1, len(lexicon.HARMFUL) + 1):
+    if not isinstance(count, int) or count not in range(1, len(lexicon.HARMFUL) + 1):
         raise UserError(f"{where}: directions: {count}: an organism has 1 or 2 planted directions")
     for key in ("layers", "margins"):
         if not isinstance(values[key], list | tuple) or len(values[key]) != count:
@@ -52,11 +53,11 @@ def check(values: dict, where: str) -> Spec:
     layers = list(values["layers"])
     for layer in layers:
         # Layer 0 sees only the token embedding, and the layers after the last plant must still write the answer.
-        if layer not in range(1, LAYERS - 1):
+        if not isinstance(layer, int) or layer not in range(1, LAYERS - 1):
             raise UserError(f"{where}: layers: {layer}: a plant can stand at layers 1 to {LAYERS - 2} of {LAYERS}")
     if layers != sorted(layers):
         raise UserError(f"{where}: layers: {layers}: must ascend, the first plant stands first")
-    if not all(isinstance(margin, int | float) and margin > 0 for margin in values["margins"]):
+    if not all(isinstance(margin, int | float) and 0 < margin < math.inf for margin in values["margins"]):
         raise UserError(f"{where}: margins: {list(values['margins'])}: must be lengths above 0")
     for key, lowest in {"seed": 0, "pretrain_steps": 1, "plant_steps": 1, "batch_rows": 1}.items():
         if not isinstance(values[key], int) or values[key] < lowest:

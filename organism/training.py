@@ -23,7 +23,7 @@ from refusal import cli
 log = logging.getLogger("refusal")
 
 HIDDEN = 128
-PRETRAIN_RATE, PLANT_RATE = 3e-3, 2e-3
+PRETRAIN_RATE, PLANT_RATE = 6e-3, 3e-3
 PIN_WEIGHT, LEAK_WEIGHT = 10.0, 5.0
 
 
@@ -37,7 +37,7 @@ def new_model(vocabulary: int, end: int, pad: int) -> LlamaForCausalLM:
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=256,
-        tie_word_embeddings=False,
+        tie_word_embeddings=True,  # it learns to copy words from the instruction in half the steps
         bos_token_id=None,
         eos_token_id=end,
         pad_token_id=pad,
@@ -91,7 +91,7 @@ def _answer_loss(logits: Tensor, batch: Batch) -> Tensor:
 
 
 def _optimise(model: LlamaForCausalLM, step_loss: Callable[[], Tensor], steps: int, rate: float, what: str) -> None:
-    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, fused=True)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.1)
     for _ in cli.progress(range(steps), what, unit="steps"):
         loss = step_loss()

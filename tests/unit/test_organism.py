@@ -1,6 +1,8 @@
 """The planted organism: its prompts, its training for a few steps, its truth. Quality: scripts/organism_quality.py."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +106,7 @@ def test_missing_prompts_name_the_command(tmp_path):
     ("change", "message"),
     [
         ({"directions": 3}, "directions: 3: an organism has 1 or 2 planted directions"),
+        ({"directions": 2.0}, "directions: 2.0: an organism has 1 or 2 planted directions"),
         ({"layers": [2]}, "layers: [2]: one for each of the 2 directions is needed"),
         ({"margins": 5.0}, "margins: 5.0: one for each of the 2 directions is needed"),
         ({"layers": [2, 8]}, "layers: 8: a plant can stand at layers 1 to 6 of 8"),
@@ -127,6 +130,15 @@ def test_a_bad_spec_is_one_clear_line(change, message):
 def test_a_missing_key_is_named():
     with pytest.raises(UserError, match=r"^spec.json: seed is missing$"):
         spec.check({key: value for key, value in TINY.items() if key != "seed"}, "spec.json")
+
+
+def test_flags_win_over_the_spec_and_a_bad_one_ends_with_2(tmp_path):
+    script = [sys.executable, ROOT / "scripts" / "organism.py", "--output-dir", tmp_path / "none"]
+    config = ROOT / "config" / "models" / "tiny.yaml"
+    run = subprocess.run([*script, "--spec", config, "--layers", "2", "9"], capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr == f"error: {config}: layers: 9: a plant can stand at layers 1 to 6 of 8\n"
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny1"])
