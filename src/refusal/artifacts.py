@@ -81,13 +81,14 @@ def read_jsonl(path: Path, fields: tuple[str, ...] = ()) -> list[dict]:
     Raises: UserError that names the file and the line.
     """
     try:
-        lines = path.read_text().splitlines()
+        text = path.read_text()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error})") from None
     rows = []
-    for number, line in enumerate(lines, 1):
+    # not splitlines(): it also splits at separators that may stand in a response (U+0085, U+2028)
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), 1):
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
