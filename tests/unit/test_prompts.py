@@ -1,0 +1,124 @@
+"""Prompts are read with their faults named, drawn by seed, kept apart, and filtered by what the model does."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refusal.errors import UserError
+from refusal.prompts import keep_by_score, read_prompts, sample, without
+
+
+def prompts(*instructions):
+    return [{"id": f"p-{number}", "category": None, "instruction": text} for number, text in enumerate(instructions)]
+
+
+def written(path, rows):
+    text = json.dumps(rows) if path.suffix == ".json" else "".join(json.dumps(row) + "\n" for row in rows)
+    path.write_text(text)
+    return path
+
+
+class TestRead:
+    @pytest.mark.parametrize("name", ["harmful_train.jsonl", "harmful_train.json"])
+    def test_both_formats(self, tmp_path, name):
+        rows = [{"instruction": "a", "category": "x"}, {"instruction": "b", "id": 7, "other": 1}]
+        assert read_prompts(written(tmp_path / name, rows)) == [
+            {"id": "harmful_train-1", "category": "x", "instruction": "a"},
+            {"id": "7", "category": None, "instruction": "b"},
+        ]
+
+    @pytest.mark.parametrize(
+        ("rows", "fault"),
+        [
+            ([{"instruction": "a"}, {"text": "b"}], " 2 has no `instruction`: every prompt needs one"),
+            ([{"instruction": " \n"}], " 1: `instruction` is empty or no text: mend or remove it"),
+            ([{"instruction": 5}], " 1: `instruction` is empty or no text: mend or remove it"),
+            (
+                [{"instruction": "a", "id": "x"}, {"instruction": "b", "id": "x"}],
+                " 2: id x is used twice: ids tell prompts apart",
+            ),
+        ],
+    )
+    def test_faults_name_the_row(self, tmp_path, rows, fault):
+        for name, word in {"p.jsonl": "line", "p.json": "entry"}.items():
+            path = written(tmp_path / name, rows)
+            with pytest.raises(UserError) as caught:
+                read_prompts(path)
+            assert str(caught.value) == f"{path}: {word}{fault}"
+
+    @pytest.mark.parametrize(
+        ("name", "content"), [("p.jsonl", ""), ("p.json", "[]"), ("p.json", '{"instruction": "a"}')]
+    )
+    def test_none(self, tmp_path, name, content):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(UserError) as caught:
+            read_prompts(tmp_path / name)
+        assert str(caught.value) == f"{tmp_path / name}: holds no prompts: it needs objects with an `instruction`"
+
+    def test_entries_that_are_no_objects(self, tmp_path):
+        with pytest.raises(UserError, match=r"p\.json: entry 1 has no `instruction`: every prompt needs one$"):
+            read_prompts(written(tmp_path / "p.json", ["a"]))
+
+
+class TestSample:
+    @given(st.integers(0, 30), st.integers(0, 100), st.data())
+    def test_distinct_and_the_same_for_the_same_seed(self, size, seed, data):
+        pool = prompts(*map(str, range(size)))
+        count = data.draw(st.integers(0, size))
+        found = sample(pool, count, seed, "file")
+        assert len({one["id"] for one in found}) == count
+        assert all(one in pool for one in found)
+        assert found == sample(tuple(pool), count, seed, "file")
+
+    def test_another_seed_draws_others(self):
+        pool = prompts(*map(str, range(100)))
+        assert sample(pool, 10, 0, "file") != sample(pool, 10, 1, "file")
+
+    def test_too_few(self):
+        with pytest.raises(UserError) as caught:
+            sample(prompts("a", "b"), 3, 0, "train.json")
+        assert str(caught.value) == (
+            "train.json: 3 prompts are asked for and it has 2: lower prompts.counts or add prompts"
+        )
+
+
+class TestWithout:
+    def test_case_and_spaces_aside(self):
+        found = without(prompts("Pick a  lock", "Bake bread"), prompts("pick\na lock ", "other"))
+        assert [one["instruction"] for one in found] == ["Bake bread"]
+
+    @given(st.lists(st.text(max_size=3), max_size=8), st.lists(st.text(max_size=3), max_size=8))
+    def test_nothing_is_in_both_and_nothing_else_is_lost(self, mine, others):
+        pool, taken = prompts(*mine), prompts(*others)
+        kept = without(pool, taken)
+        assert without(kept, taken) == kept
+        assert not without(taken, taken)
+        assert {one["instruction"] for one in pool} - {one["instruction"] for one in kept} <= {
+            one
+            for one in mine
+            if any(" ".join(one.casefold().split()) == " ".join(o.casefold().split()) for o in others)
+        }
+
+
+class TestKeepByScore:
+    def test_harmful_above_and_harmless_below_zero(self):
+        pool = prompts("a", "b", "c")
+        assert keep_by_score(pool, [1.0, 0.0, -1.0], "harmful", "x") == pool[:1]
+        assert keep_by_score(pool, [1.0, 0.0, -1.0], "harmless", "x") == pool[2:]
+
+    @pytest.mark.parametrize(
+        ("kind", "does", "mean"), [("harmful", "refuses none of", -1.5), ("harmless", "refuses all of", 1.5)]
+    )
+    def test_none_left(self, kind, does, mean):
+        with pytest.raises(UserError) as caught:
+            keep_by_score(prompts("a", "b"), [mean - 0.5, mean + 0.5], kind, f"{kind}_train")
+        assert str(caught.value) == (
+            f"{kind}_train: the model {does} the 2 {kind} prompts (refusal score, mean {mean:.2f} nats):"
+            " check refusal_tokens, or set prompts.filter_by_refusal_score: false"
+        )
+
+    def test_a_score_for_each(self):
+        with pytest.raises(ValueError, match="zip"):
+            keep_by_score(prompts("a", "b"), [1.0], "harmful", "x")
