@@ -6,13 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from refusal.directions import unit
+from refusal.directions import ZERO, unit
 from refusal.errors import UserError
 
 KEYS = ["source", "position", "layer"]
 """What a candidate is called by; index within (source, position, layer) joins them when a source gives several."""
-
-ZERO = "zero direction"
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ def apply_filters(scores: pd.DataFrame, filters: Filters) -> pd.DataFrame:
     Args:
         scores: columns source, position, layer, bypass, induce, kl, note.
     Raises: UserError, none left: names each filter, how many it removed, and a threshold that would leave some.
-    Source: arXiv:2406.11717, section 2.4 (selecting a direction): kl < 0.1, induce > 0, l < 0.8 L.
+    Source: arXiv:2406.11717, section 2.3 and appendix C (selecting a direction).
     """
     table = scores.copy()
     falls = {
@@ -58,7 +56,7 @@ def apply_filters(scores: pd.DataFrame, filters: Filters) -> pd.DataFrame:
     ]
     table["kept"] = table.reason == ""
     if not table.kept.any():
-        raise UserError(_none_left(table, falls, zero, filters))
+        raise UserError(_none_left(table, falls, zero))
     return table
 
 
@@ -123,30 +121,37 @@ def _conditional(table: pd.DataFrame, _directions, _max_cosine, conditional: pd.
     label = {key: index for index, key in zip(kept.index, kept[KEYS].itertuples(index=False, name=None), strict=True)}
     taken: list = []
     for _, step in conditional.groupby("step", sort=True):
-        rows = step.assign(label=[label.get(key) for key in step[KEYS].itertuples(index=False, name=None)])
-        rows = rows[rows.label.notna() & ~rows.label.isin(taken)].set_index("label")
+        # -1 is no row: a candidate that was scored and is not kept
+        rows = step.assign(label=[label.get(key, -1) for key in step[KEYS].itertuples(index=False, name=None)])
+        rows = rows[(rows.label >= 0) & ~rows.label.isin(taken)].set_index("label")
         if not rows.empty:
             taken.append(best_first(rows)[0])
     return taken + [index for index in best_first(kept) if index not in taken], {}
 
 
-def _none_left(table: pd.DataFrame, falls: dict, zero: pd.Series, filters: Filters) -> str:
+def _none_left(table: pd.DataFrame, falls: dict, zero: pd.Series) -> str:
     counts = ", ".join(f"{name} {int((fallen & ~zero).sum())}" for name, fallen in falls.items())
-    advice = []
-    possible = ~zero & ~falls["late layer"]
-    if (near := table[possible & ~falls["high kl"]]).shape[0]:
-        advice.append(f"min_induce: {_floor(near.induce.max())}")
-    if (near := table[possible & ~falls["low induce"]]).shape[0]:
-        advice.append(f"max_kl: {_ceil(near.kl.min())}")
-    if not advice and possible.any():
-        best = table[possible].sort_values("kl").iloc[0]
-        advice.append(f"min_induce: {_floor(best.induce)} with max_kl: {_ceil(max(best.kl, filters.max_kl))}")
-    if not advice:
-        advice.append("max_layer_share: 1.0")
-    return (
+    head = (
         f"ranking: no candidate of {len(table)} is left; removed by filter: {ZERO} {int(zero.sum())}, {counts}"
-        f" (one may fall by several); would leave some: ranking.{' or ranking.'.join(advice)}"
+        " (one may fall by several);"
     )
+    fallen = pd.DataFrame(falls)[~zero & table[["induce", "kl"]].notna().all(axis=1)]
+    if fallen.empty:
+        return f"{head} no threshold would leave some: harmful and harmless train prompts have equal activations"
+    # those that need the fewest thresholds loosened, by which these are
+    nearest = fallen[fallen.sum(axis=1) == fallen.sum(axis=1).min()]
+    advice = []
+    for which, group in nearest.groupby(list(nearest)):
+        needed = [name for name, is_needed in zip(nearest, which, strict=True) if is_needed]
+        rows = table.loc[group.index]
+        mildest = rows.loc[rows.kl.idxmin() if "high kl" in needed else rows.induce.idxmax()]
+        loosened = {
+            "late layer": "ranking.max_layer_share: 1.0",
+            "low induce": f"ranking.min_induce: {_floor(mildest.induce)}",
+            "high kl": f"ranking.max_kl: {_ceil(mildest.kl)}",
+        }
+        advice.append(" with ".join(loosened[name] for name in needed))
+    return f"{head} would leave some: {' or '.join(advice)}"
 
 
 def _floor(value: float) -> float:
