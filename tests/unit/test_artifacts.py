@@ -41,9 +41,14 @@ class TestAtomic:
     def test_an_error_leaves_the_old_file_and_nothing_else(self, tmp_path, error):
         path = tmp_path / "file.txt"
         path.write_text("old")
-        with pytest.raises(type(error)), artifacts.atomic(path) as temporary:
-            temporary.write_text("half")
-            raise error
+
+        def half():
+            with artifacts.atomic(path) as temporary:
+                temporary.write_text("half")
+                raise error
+
+        with pytest.raises(type(error)):
+            half()
         assert path.read_text() == "old"
         assert list(tmp_path.iterdir()) == [path]
 
