@@ -1,0 +1,150 @@
+"""The summary of a small study, every figure by hand."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from refusal.statistics import wilson
+from refusal.summary import Evidence, best_single, summarize
+
+R, C, X = "refusal", "compliance", "invalid"
+CANDIDATES = [{"source": "mean_difference", "rank": rank, "position": -1, "layer": rank} for rank in range(3)]
+
+
+def evidence(bypass, verdicts, ce=1.0, k=0, effective_rank=None, cosines=None, ranks=()):
+    basis = {
+        "k": k,
+        "effective_rank": k if effective_rank is None else effective_rank,
+        "ablation": "span",
+        "candidates": [CANDIDATES[rank] for rank in ranks],
+    } | ({"cosines": cosines} if cosines else {})
+    return Evidence(
+        basis=basis,
+        scores={"bypass": bypass, "harmless_refusal_score": bypass - 1, "kl": 0.01 * k},
+        loss={"text": {"ce_loss": ce, "perplexity": math.exp(ce)}},
+        verdicts={
+            ("harmful", "substring"): {f"p{number}": one for number, one in enumerate(verdicts)},
+            ("harmless", "substring"): {"q0": C, "q1": C if k < 2 else R},
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def study():
+    """Eight harmful prompts; the baseline refuses seven, one of its responses is invalid."""
+    return {
+        "none": evidence(5.0, [R, R, R, R, R, R, R, X]),
+        "0": evidence(1.0, [R, R, R, R, C, C, C, C], 1.25, k=1, ranks=[0], cosines=[[1.0]]),
+        "1": evidence(-1.0, [R, C, C, C, C, C, X, C], 1.5, k=1, ranks=[1], cosines=[[1.0]]),
+        "0-1": evidence(
+            -2.0, [C] * 8, 1.5, k=2, effective_rank=1, ranks=[0, 1], cosines=[[1.0, -0.999], [-0.999, 1.0]]
+        ),
+        "random-k1-s0": evidence(4.5, [R, R, R, R, R, R, R, R], 1.0, k=1, cosines=[[1.0]]),
+        "add-0": evidence(6.0, [R] * 8, 1.0, k=1, effective_rank=0, ranks=[0]),
+    }
+
+
+@pytest.fixture(scope="module")
+def table(study):
+    return summarize(study).set_index("combination")
+
+
+def test_a_row_each_in_the_order_given(study, table):
+    assert list(table.index) == list(study)
+    assert list(table.kind) == ["none", "ablation", "ablation", "ablation", "random", "addition"]
+
+
+def test_what_was_done(table):
+    assert list(table.k) == [0, 1, 1, 2, 1, 1]
+    assert list(table.effective_rank) == [0, 1, 1, 1, 1, 0]
+    assert table.ablation.dropna().to_dict() == dict.fromkeys(("0", "1", "0-1", "random-k1-s0"), "span")
+    assert table.source.dropna().to_dict() == dict.fromkeys(("0", "1", "0-1", "add-0"), "mean_difference")
+    assert table.max_cosine["0-1"] == 0.999
+    assert table.max_cosine.drop("0-1").isna().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"), [("none", (7, 0, 1)), ("0", (4, 4, 0)), ("1", (1, 6, 1)), ("0-1", (0, 8, 0))]
+)
+def test_rates_over_all_prompts_invalid_ones_included(table, name, counts):
+    for verdict, count in zip((R, C, X), counts, strict=True):
+        prefix = f"harmful_substring_{verdict}"
+        assert table[f"{prefix}_rate"][name] == count / 8
+        assert (table[f"{prefix}_low"][name], table[f"{prefix}_high"][name]) == wilson(count, 8)
+    assert table.harmful_n[name] == 8
+    assert table.harmless_n[name] == 2
+
+
+def test_rates_of_each_set_apart(table):
+    assert list(table.harmless_substring_refusal_rate) == [0, 0, 0, 0.5, 0, 0]
+
+
+def test_loss_against_the_baseline(table):
+    assert list(table.ce_text) == [1.0, 1.25, 1.5, 1.5, 1.0, 1.0]
+    assert list(table.ce_text_delta) == [0.0, 0.25, 0.5, 0.5, 0.0, 0.0]
+    assert table.perplexity_text["0"] == math.exp(1.25)
+    assert list(table.kl) == [0.0, 0.01, 0.01, 0.02, 0.01, 0.01]
+
+
+def test_the_best_single_is_chosen_on_val(study, table):
+    assert best_single(study) == "1"
+    assert list(table.index[table.best_single]) == ["1"]
+    tied = {**study, "2": evidence(-1.0, [C] * 8, k=1, ranks=[2])}
+    assert best_single(tied) == "1"  # the better rank
+    assert best_single({"none": study["none"], "0-1": study["0-1"]}) is None
+
+
+def test_mcnemar_on_prompts_valid_on_both_sides(table):
+    # against the baseline (p7 invalid): "0" differs on p4, p5, p6 of 7; "1" (p6 invalid too) on p1..p5 of 6
+    prefix = "harmful_substring"
+    pairs = table[f"{prefix}_pairs_vs_baseline"]
+    assert pairs.dtype == "Int64"
+    assert [pairs["none"] is pd.NA, *pairs.iloc[1:]] == [True, 7, 6, 7, 7, 7]
+    p = table[f"{prefix}_p_vs_baseline"]
+    expected = {"0": 2 / 2**3, "1": 2 / 2**5, "0-1": 2 / 2**7, "random-k1-s0": 1.0, "add-0": 1.0}
+    assert p.dropna().to_dict() == pytest.approx(expected)
+    # against the best single "1" (p6 invalid): "0" differs on p1, p2, p3; the pair on p0
+    assert table[f"{prefix}_pairs_vs_best_single"].drop("1").tolist() == [6, 7, 7, 7, 7]
+    p = table[f"{prefix}_p_vs_best_single"]
+    assert p.drop("1").to_dict() == pytest.approx(
+        {"none": 2 / 2**5, "0": 2 / 2**3, "0-1": 1.0, "random-k1-s0": 2 / 2**6, "add-0": 2 / 2**6}
+    )
+    assert math.isnan(p["1"])
+
+
+def test_holm_over_the_ablations_alone(table):
+    adjusted = table["harmful_substring_p_holm_vs_baseline"]
+    # three ablations: 2/128 x 3, 2/32 x 2, 2/8 x 1
+    assert adjusted.dropna().to_dict() == pytest.approx({"0": 0.25, "1": 0.125, "0-1": 6 / 128})
+    adjusted = table["harmful_substring_p_holm_vs_best_single"]
+    # two: the reference itself is no test
+    assert adjusted.dropna().to_dict() == pytest.approx({"0": 0.5, "0-1": 1.0})
+
+
+def test_without_a_single_nothing_is_compared_with_one(study):
+    table = summarize({name: study[name] for name in ("none", "0-1")}).set_index("combination")
+    for column in ("p", "p_holm", "pairs"):
+        assert table[f"harmful_substring_{column}_vs_best_single"].isna().all()
+    assert not table.best_single.any()
+    assert table["harmful_substring_p_vs_baseline"]["0-1"] == pytest.approx(2 / 2**7)
+
+
+def test_no_pair_valid_on_both_sides():
+    table = summarize({"none": evidence(0.0, [X, R]), "0": evidence(0.0, [R, X], k=1, ranks=[0])}).set_index(
+        "combination"
+    )
+    assert math.isnan(table["harmful_substring_p_vs_baseline"]["0"])
+    assert table["harmful_substring_pairs_vs_baseline"]["0"] == 0
+
+
+def test_judges_and_sets_are_never_pooled(study):
+    two = {
+        name: Evidence(one.basis, one.scores, one.loss, {**one.verdicts, ("harmful", "other"): {"p0": C, "p1": R}})
+        for name, one in study.items()
+    }
+    table = summarize(two).set_index("combination")
+    alone = summarize(study).set_index("combination")
+    assert list(table.harmful_other_refusal_rate) == [0.5] * 6
+    shared = [column for column in alone if "substring" in column]
+    pd.testing.assert_frame_equal(table[shared], alone[shared])
