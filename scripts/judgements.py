@@ -4,10 +4,10 @@ from pathlib import Path
 
 from refusal import cache, cli
 from refusal.artifacts import read_jsonl, write_jsonl
+from refusal.checking import read_judge
 from refusal.combinations import by_folder
 from refusal.judges.base import Item, load_judge
 from refusal.provenance import Spec, code_version
-from refusal.study import read_judge
 
 
 def main(args):

@@ -8,6 +8,7 @@ from pathlib import Path
 from refusal import cli
 from refusal.artifacts import write_json
 from refusal.errors import UserError
+from refusal.hub import explained
 from refusal.identity import folder_key
 from refusal.provenance import Spec, code_version, stamp
 
@@ -21,7 +22,7 @@ def main(args):
     from transformers import AutoConfig, GenerationConfig
 
     from refusal.model.chat import end_of_instruction, single_token, stop_tokens
-    from refusal.model.loading import explained, load_tokenizer
+    from refusal.model.loading import load_tokenizer
 
     with explained(place):
         config = AutoConfig.from_pretrained(place, revision=args.revision)

@@ -24,17 +24,17 @@ def main(args):
             apart = without(apart, drawn[name.replace("_val", "_train")])
         drawn[name] = sample(apart, counts[name.split("_")[1]], args.seed, str(file))
         report[name] = {"file": str(file), "prompts": len(prompts), "in_other_splits": len(prompts) - len(apart)}
-    kept = _filtered(drawn, args) if args.filter else drawn
+    kept, items = _filtered(drawn, args) if args.filter else (drawn, [])
     inputs = {**files, "model": args.model, **{f"test_{n}": file for n, file in enumerate(args.test_files)}}
     parameters = {"counts": counts, "seed": args.seed, "filter": args.filter}
     made = spec("prompts", parameters, inputs)
     for name, prompts in kept.items():
         report[name] |= {"drawn": len(drawn[name]), "kept": len(prompts), "dropped": len(drawn[name]) - len(prompts)}
         write_jsonl(args.output_dir / f"{name}.jsonl", prompts)
-        stamp(args.output_dir / f"{name}.jsonl", made, inputs)
+        stamp(args.output_dir / f"{name}.jsonl", made, inputs, {"items": items})
         cli.log.info("%s: %d drawn, %d kept", name, len(drawn[name]), len(prompts))
     write_json(args.output_dir / "report.json", report)
-    stamp(args.output_dir / "report.json", made, inputs)
+    stamp(args.output_dir / "report.json", made, inputs, {"items": items})
 
 
 def _filtered(drawn, args):
@@ -53,10 +53,11 @@ def _filtered(drawn, args):
             rows = encode(chat.tokenizer, drawn[name], chat.system_prompt, chat.suffix)
             scores = refusal_scores(chat, rows, args.batch_rows).tolist()
             cache.store(args.cache, item, lambda path, scores=scores: write_json(path, scores), chat.run)
-    return {
+    kept = {
         name: keep_by_score(prompts, read_json(cache.load(args.cache, specs[name])[0]), name.split("_")[0], name)
         for name, prompts in drawn.items()
     }
+    return kept, [item.key for item in specs.values()]
 
 
 def parser():

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from refusal import cache, cli
 from refusal.artifacts import read_json, read_jsonl, read_tensors, write_json, write_table
+from refusal.directions import ZERO
 from refusal.identity import scoring_key
 from refusal.provenance import spec, stamp
-from refusal.ranking import ZERO
 
 
 def main(args):

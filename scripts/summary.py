@@ -46,9 +46,7 @@ def parser():
     made.add_argument("--bases", type=Path, nargs="+", required=True, help="COMBINATION/basis.safetensors")
     made.add_argument("--scores", type=Path, nargs="+", required=True, help="COMBINATION/scores.json")
     made.add_argument("--losses", type=Path, nargs="+", required=True, help="COMBINATION/loss.json")
-    made.add_argument(
-        "--judgements", type=Path, nargs="+", required=True, help=".../judgements/JUDGE/SET.jsonl"
-    )
+    made.add_argument("--judgements", type=Path, nargs="+", required=True, help=".../judgements/JUDGE/SET.jsonl")
     made.add_argument("--narrator", help="judge whose verdicts are put into words; the first when left out")
     made.add_argument("--output", type=Path, required=True, help="summary.csv")
     made.add_argument("--words", type=Path, required=True, help="summary.md")

@@ -106,7 +106,7 @@ def prune(root: Path, results: Path) -> int:
     """Delete the items that no file under `results` was made from; returns how many."""
     used = {key for record in results.rglob("*.spec.json") for key in read_json(record).get("run", {}).get("items", ())}
     removed = 0
-    for folder in root.glob("*/*"):
+    for folder in root.glob("*/[!.]*"):  # a name with a dot is an item being written
         if folder.name not in used:
             shutil.rmtree(folder)
             removed += 1

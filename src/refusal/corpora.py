@@ -5,6 +5,7 @@ from pathlib import Path
 
 from refusal.artifacts import read_jsonl
 from refusal.errors import UserError
+from refusal.hub import explained
 
 FIELDS = {"text": ("text",), "chat": ("instruction", "response")}
 
@@ -37,8 +38,6 @@ def read_hub(name: str, config: str | None, split: str, revision: str | None, fo
     Raises: UserError: cannot be reached, no such data set, a row without its fields, fewer rows than asked.
     """
     from datasets import load_dataset
-
-    from refusal.model.loading import explained
 
     with explained(name):
         stream = iter(load_dataset(name, config, split=split, revision=revision, streaming=True))

@@ -7,7 +7,10 @@ from refusal.combinations import Combination
 MIN_RESIDUAL = 0.05
 """A unit direction with less than this outside the span of those before it adds no row to a basis."""
 
-_ZERO = 1e-6
+ZERO = "zero direction"
+"""What tables call a candidate with no length: where |r| < 1e-6 of the mean activation's norm."""
+
+_ZERO_SHARE = 1e-6
 
 
 def mean_difference(harmful: np.ndarray, harmless: np.ndarray) -> np.ndarray:
@@ -25,7 +28,7 @@ def is_zero(directions: np.ndarray, harmful: np.ndarray, harmless: np.ndarray) -
     Args: [position, layer, d]. Returns: [position, layer] bool.
     """
     scale = 0.5 * (np.linalg.norm(harmful, axis=-1) + np.linalg.norm(harmless, axis=-1))
-    return np.linalg.norm(directions, axis=-1) < _ZERO * scale
+    return np.linalg.norm(directions, axis=-1) < _ZERO_SHARE * scale
 
 
 def unit(directions: np.ndarray) -> np.ndarray:

@@ -94,5 +94,3 @@ def _bound(rate: str, side: str) -> str:
 def _said(row: pd.Series, rate: str) -> str:
     n = int(row[f"{rate.split('_')[0]}_n"])
     return f"{row[f'{rate}_rate']:.1%} (95% {row[f'{rate}_low']:.1%}-{row[f'{rate}_high']:.1%}, n = {n})"
-
-

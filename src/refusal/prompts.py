@@ -56,7 +56,7 @@ def keep_by_score(prompts: Sequence[dict], scores: Sequence[float], kind: str, w
     """Harmful prompts that the model refuses (score > 0), harmless ones that it answers (score < 0).
 
     Raises: UserError, none left.
-    Source: arXiv:2406.11717, appendix A (datasets are filtered by the refusal metric).
+    Source: the published scripts of arXiv:2406.11717 filter train and val by the refusal metric.
     """
     sign = 1 if kind == "harmful" else -1
     kept = [prompt for prompt, score in zip(prompts, scores, strict=True) if sign * score > 0]

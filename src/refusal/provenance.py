@@ -13,6 +13,9 @@ from refusal.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = {"refusal": ROOT / "src" / "refusal", "organism": ROOT / "organism"}
+_MANNER = {_PACKAGES["refusal"] / "cli.py", _PACKAGES["refusal"] / "errors.py"}
+"""How a stage is started and what it says: no result depends on it."""
+
 _LIBRARIES = ("torch", "transformers", "numpy")
 
 
@@ -43,7 +46,7 @@ def spec(stage: str, parameters: Mapping[str, Any], inputs: Mapping[str, Path]) 
 def code_version(stage: str) -> str:
     """Hash of the syntax trees of scripts/STAGE.py and of all it imports from this repository.
 
-    Comments, docstrings and layout do not count. Imports inside functions do.
+    Comments, docstrings, layout, and how stages are started and speak do not count. Imports inside functions do.
     Raises: UserError, no such script.
     """
     script = ROOT / "scripts" / f"{stage}.py"
@@ -54,7 +57,7 @@ def code_version(stage: str) -> str:
         for found in _imported(waiting.pop()) - files:
             files.add(found)
             waiting.append(found)
-    return digest({str(path.relative_to(ROOT)): _meaning(path) for path in files})[:16]
+    return digest({str(path.relative_to(ROOT)): _meaning(path) for path in files - _MANNER})[:16]
 
 
 def versions() -> dict[str, str]:
@@ -97,7 +100,7 @@ def verify(paths: Iterable[Path]) -> None:
     def current(path: Path) -> str:
         if path not in hashes:
             if not path.exists():
-                raise UserError(f"{path}: missing, and results were made from it: run snakemake again")
+                raise UserError(f"{_relative(path)}: missing, and results were made from it: run snakemake again")
             hashes[path] = sha256(path)
         return hashes[path]
 
@@ -111,12 +114,14 @@ def verify(paths: Iterable[Path]) -> None:
             continue  # a source: data of the project, or a file of the user's
         record = read_json(sidecar(path))
         if current(path) != record["sha256"]:
-            raise UserError(f"{path}: changed since the {record['stage']} step wrote it: delete it and run again")
+            raise UserError(
+                f"{_relative(path)}: changed since the {record['stage']} step wrote it: delete it and run again"
+            )
         for used in record["inputs"].values():
             source = ROOT / used["path"]
             if current(source) != used["sha256"]:
                 raise UserError(
-                    f"{path}: made from an older {used['path']} than the one there now:"
+                    f"{_relative(path)}: made from an older {used['path']} than the one there now:"
                     f" run snakemake with --forcerun {record['stage']}"
                 )
             waiting.append(source)

@@ -7,10 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import yaml
-from jsonschema import Draft202012Validator
-
 from refusal import combinations
+from refusal.checking import find_faults, read_judge, read_yaml, refuse
 from refusal.errors import UserError
 from refusal.provenance import ROOT
 
@@ -51,18 +49,18 @@ def read_study(config: Mapping[str, Any], name: str, root: Path = ROOT) -> Study
     config: content of config.yaml, as Snakemake merged it with overlays; name: of a file in config/models.
     Raises: UserError, one line a fault, each with its file and key.
     """
-    faults = list(_faults(config, "config", "config/config.yaml"))
+    faults = list(find_faults(config, "config", "config/config.yaml"))
     known = names(root / "config" / "models")
     if name not in known:
         raise UserError(f"unknown model '{name}': config/models/ has {', '.join(known)}")
     file = f"config/models/{name}.yaml"
     model = read_yaml(root / file)
-    faults += _faults(model, "model", file)
-    _refuse(faults)
+    faults += find_faults(model, "model", file)
+    refuse(faults)
     overlay = model.pop("study", {}) or {}
-    _refuse([f"{file}: study.{key}: the same for all models: set it in config/config.yaml" for key in _of_all(overlay)])
+    refuse([f"{file}: study.{key}: the same for all models: set it in config/config.yaml" for key in _of_all(overlay)])
     settings = _merged(config, overlay)
-    _refuse(list(_faults(settings, "config", f"{file}: study")))
+    refuse(list(find_faults(settings, "config", f"{file}: study")))
     judges = {judge: _judge(judge, root) for judge in settings["judges"]}
     return Study(name, _frozen(model), _frozen(settings), _frozen(judges))
 
@@ -73,7 +71,7 @@ def combination_ids(config: Mapping[str, Any]) -> tuple[str, ...]:
     Returns: the baseline first, then ablations, controls, additions.
     Raises: UserError, one line a fault.
     """
-    _refuse(list(_faults(config, "config", "config/config.yaml")))
+    refuse(list(find_faults(config, "config", "config/config.yaml")))
     try:
         ablations = combinations.expand(list(config["combinations"]), config["ranking"]["top"])
     except UserError as error:
@@ -92,72 +90,11 @@ def names(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping.
-
-    Raises: UserError, missing, malformed (with the line), or no mapping.
-    """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: must hold keys and values")
-    return content
-
-
-def read_judge(path: Path) -> dict[str, Any]:
-    """Settings of a judge's file, checked.
-
-    Raises: UserError, one line a fault.
-    """
-    settings = read_yaml(path)
-    _refuse(list(_faults(settings, "judge", str(path))))
-    return settings
-
-
-def schema(kind: str) -> dict[str, Any]:
-    """The JSON schema of `config`, `model` or `judge` files."""
-    return read_yaml(ROOT / "workflow" / "schemas" / f"{kind}.schema.yaml")
-
-
 def _judge(name: str, root: Path) -> dict[str, Any]:
     folder = root / "config" / "judges"
     if name not in names(folder):
         raise UserError(f"judges: unknown judge '{name}': config/judges/ has {', '.join(names(folder))}")
     return read_judge(folder / f"{name}.yaml")
-
-
-def _faults(content: Any, kind: str, where: str) -> Iterator[str]:
-    """One line a fault: file, key, what is wrong."""
-    for error in sorted(Draft202012Validator(schema(kind)).iter_errors(content), key=lambda e: list(map(str, e.path))):
-        yield from _lines(error, where)
-
-
-def _lines(error: Any, where: str) -> Iterator[str]:
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
-    prefix = f"{where}: {key}: " if key else f"{where}: "
-    if error.validator == "additionalProperties":
-        known = list(error.schema.get("properties", {}))
-        for name in sorted(set(error.instance) - set(known)):
-            yield f"{prefix}unknown key `{name}`; known keys are {', '.join(known)}"
-    elif error.validator in ("anyOf", "oneOf") and error.context:
-        # the branch that fits best speaks: the one whose fault lies deepest
-        best = max(error.context, key=lambda e: (len(e.path), e.validator != "type"))
-        yield from _lines(best, where)
-    elif error.validator == "required":
-        yield f"{prefix}{error.message.replace(' is a required property', ' is missing').replace(chr(39), '`')}"
-    elif error.validator == "enum":
-        yield f"{prefix}{error.instance!r} is not one of {', '.join(map(str, error.validator_value))}"
-    else:
-        yield f"{prefix}{error.message}"
-
-
-def _refuse(faults: list[str]) -> None:
-    if faults:
-        raise UserError("\n".join(dict.fromkeys(faults)))
 
 
 def _of_all(overlay: Mapping[str, Any]) -> Iterator[str]:

@@ -23,8 +23,11 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
-# Of the stages that run a model; none of it changes a result, so Snakemake is not to see it as a parameter.
-RUN = f"--cache {config['run']['cache']} --batch-rows {config['run']['batch_rows']} --threads {{threads}}"
+# Of the stages that run a model. None of it changes a result, so it is filled in when the command is run: the command
+# as written, which is what Snakemake compares, stays the same.
+CACHE = config["run"]["cache"]
+BATCH_ROWS = config["run"]["batch_rows"]
+RUN = "--cache {CACHE:q} --batch-rows {BATCH_ROWS} --threads {threads}"
 
 # Ranks that some combination names, so that many are needed.
 RANKS = 1 + max(rank for name in COMBINATIONS for rank in combinations.parse(name).ranks)
@@ -86,9 +89,11 @@ def model_folder(wildcards):
 
 
 def model_weights(wildcards):
-    """The file whose change means another model."""
-    folder = model_folder(wildcards)
-    return f"{folder}/config.json" if folder else []
+    """The files whose change means another model."""
+    model, folder = study(wildcards.model).model, model_folder(wildcards)
+    weights = sorted(map(str, Path(folder).glob("model*.safetensors"))) if model["source"] == "local" else []
+    template = [model["chat_template"]] if model.get("chat_template") else []
+    return [*([f"{folder}/config.json"] if folder else []), *weights, *template]
 
 
 def model_flags(wildcards):
@@ -177,3 +182,4 @@ def withdraw_stale_summaries():
         except UserError as error:
             print(f"{summary} is withdrawn: {error}", file=sys.stderr)
             summary.unlink()
+            summary.with_suffix(".md").unlink(missing_ok=True)

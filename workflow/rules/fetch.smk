@@ -11,8 +11,7 @@ rule fetch:
         "../envs/refusal.yaml"
     params:
         code=code_version("fetch"),
-        url=config["datasets"]["url"],
-        mirror=config["datasets"]["mirror"] or "",
+        source=as_flags(config["datasets"]),
     shell:
-        "python scripts/fetch.py --name {wildcards.file:q} --registry {input} --url {params.url:q}"
-        " --mirror {params.mirror:q} --output {output:q} --log {log:q}"
+        "python scripts/fetch.py --name {wildcards.file:q} --registry {input} {params.source:q}"
+        " --output {output:q} --log {log:q}"

@@ -13,7 +13,6 @@ rule judgements:
         "../envs/refusal.yaml"
     params:
         code=code_version("judgements"),
-        cache=config["run"]["cache"],
     shell:
-        "python scripts/judgements.py --judge {input.judge:q} --completions {input.completions} --cache {params.cache:q}"
+        "python scripts/judgements.py --judge {input.judge:q} --completions {input.completions} --cache {CACHE:q}"
         " --outputs {output:q} --log {log:q}"

@@ -1,7 +1,9 @@
 # What an ablation costs: CE loss on corpora and on the model's own responses, scores and KL on val prompts.
 rule corpus:
     input:
-        lambda wildcards: corpus_settings(wildcards).get("path", []),
+        # not read: a model that cannot be had is said before anything is streamed
+        model=ancient("results/{model}/model.json"),
+        corpus=lambda wildcards: corpus_settings(wildcards).get("path", []),
     output:
         "results/{model}/corpora/{corpus}.jsonl",
     log:

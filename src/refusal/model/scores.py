@@ -26,7 +26,7 @@ def refusal_score(logits: torch.Tensor, refusal_tokens: Sequence[int]) -> torch.
         refusal_tokens: ids R; not none, not the whole vocabulary.
     Returns: [row] fp32, nats.
     Raises: UserError, an id outside the vocabulary, none, or all of it.
-    Source: arXiv:2406.11717, section 2.4 (refusal metric).
+    Source: arXiv:2406.11717, appendix B (refusal metric).
     """
     vocabulary = logits.shape[-1]
     chosen = sorted(set(refusal_tokens))
@@ -123,7 +123,7 @@ def sweep(
         harmful, harmless: token ids of the val prompts.
         done: called with a candidate's name and scores as soon as it is finished.
         taken: orthonormal rows [k, d] that are ablated beside each candidate (mode `conditional`): bypass alone then.
-    Source: arXiv:2406.11717, section 2.4 (selecting a direction).
+    Source: arXiv:2406.11717, section 2.3 and appendix C (selecting a direction).
     """
     baseline = None if taken is not None else baseline_logits(chat, harmless, batch_rows)
     per_pass = max(1, batch_rows // max(len(harmful), len(harmless)))
