@@ -23,11 +23,10 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
-# Of the stages that run a model. None of it changes a result, so it is filled in when the command is run: the command
-# as written, which is what Snakemake compares, stays the same.
+# Of the stages that run a model. None of it changes a result, so it goes by resources, which are no reason to run again.
 CACHE = config["run"]["cache"]
-BATCH_ROWS = config["run"]["batch_rows"]
-RUN = "--cache {CACHE:q} --batch-rows {BATCH_ROWS} --threads {threads}"
+MODEL_RUN = {"gpu": 1, "batch_rows": config["run"]["batch_rows"], "cache": CACHE}
+RUN = "--cache {resources.cache:q} --batch-rows {resources.batch_rows} --threads {threads}"
 
 # Ranks that some combination names, so that many are needed.
 RANKS = 1 + max(rank for name in COMBINATIONS for rank in combinations.parse(name).ranks)

@@ -14,7 +14,7 @@ rule completions:
         "../envs/refusal.yaml"
     threads: 8
     resources:
-        gpu=1,
+        **MODEL_RUN,
     params:
         code=code_version("completions"),
         max_new_tokens=setting("completions", "max_new_tokens"),

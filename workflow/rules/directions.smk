@@ -14,7 +14,7 @@ rule activations:
         "../envs/refusal.yaml"
     threads: 8
     resources:
-        gpu=1,
+        **MODEL_RUN,
     params:
         code=code_version("activations"),
     shell:
@@ -56,7 +56,7 @@ rule scores:
         "../envs/refusal.yaml"
     threads: 8
     resources:
-        gpu=1,
+        **MODEL_RUN,
     params:
         code=code_version("scores"),
     shell:

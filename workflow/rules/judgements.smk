@@ -11,8 +11,10 @@ rule judgements:
         "logs/{model}/judgements_{judge}_{prompts}.tsv"
     conda:
         "../envs/refusal.yaml"
+    resources:
+        cache=CACHE,
     params:
         code=code_version("judgements"),
     shell:
-        "python scripts/judgements.py --judge {input.judge:q} --completions {input.completions} --cache {CACHE:q}"
+        "python scripts/judgements.py --judge {input.judge:q} --completions {input.completions} --cache {resources.cache:q}"
         " --outputs {output:q} --log {log:q}"

@@ -37,7 +37,7 @@ rule loss:
         "../envs/refusal.yaml"
     threads: 8
     resources:
-        gpu=1,
+        **MODEL_RUN,
     params:
         code=code_version("loss"),
         max_tokens=setting("loss", "max_tokens"),
@@ -64,7 +64,7 @@ rule combination_scores:
         "../envs/refusal.yaml"
     threads: 8
     resources:
-        gpu=1,
+        **MODEL_RUN,
     params:
         code=code_version("combination_scores"),
     shell:

@@ -18,7 +18,7 @@ rule prompts:
         "../envs/refusal.yaml"
     threads: 8
     resources:
-        gpu=1,
+        **MODEL_RUN,
     params:
         code=code_version("prompts"),
         train=setting("prompts", "counts", "train"),

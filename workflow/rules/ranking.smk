@@ -15,7 +15,7 @@ rule conditional_scores:
         "../envs/refusal.yaml"
     threads: 8
     resources:
-        gpu=1,
+        **MODEL_RUN,
     params:
         code=code_version("conditional_scores"),
         filters=filter_flags,
