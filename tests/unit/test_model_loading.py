@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from refusal.artifacts import read_json
 from refusal.errors import UserError
+from refusal.hub import explain
 from refusal.identity import folder_key, layers, model_key, scoring_key
-from refusal.model.loading import explain, load
+from refusal.model.loading import load
 
 
 class TestModelStep:
