@@ -119,11 +119,10 @@ def _folder(root: Path, made: Spec) -> Path:
 
 def _whole(folder: Path) -> bool:
     """Whether an item is there with the content it was stored with; removes a damaged one."""
-    record = folder / "item.json"
-    if not record.exists():
+    if not folder.exists():
         return False
     try:
-        if read_json(record)["sha256"] == sha256(folder / "data"):
+        if read_json(folder / "item.json")["sha256"] == sha256(folder / "data"):
             return True
     except (UserError, KeyError, FileNotFoundError):
         log.warning("%s: unreadable", folder)
