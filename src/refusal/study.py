@@ -76,6 +76,11 @@ def combination_ids(config: Mapping[str, Any]) -> tuple[str, ...]:
         ablations = combinations.expand(list(config["combinations"]), config["ranking"]["top"])
     except UserError as error:
         raise UserError(f"config/config.yaml: {error}") from None
+    if not ablations:
+        raise UserError(
+            f"config/config.yaml: combinations: {', '.join(config['combinations'])} of {config['ranking']['top']} ranks"
+            " is none: raise ranking.top, or name others"
+        )
     controls = config["controls"]
     return (
         combinations.BASELINE,
@@ -100,7 +105,8 @@ def _judge(name: str, root: Path) -> dict[str, Any]:
 def _of_all(overlay: Mapping[str, Any]) -> Iterator[str]:
     """Keys of an overlay that decide which files there are, which a rule must know for every model alike."""
     yield from (key for key in ("models", "combinations", "additions", "controls", "datasets", "run") if key in overlay)
-    if "top" in (overlay.get("ranking") or {}):
+    ranking = overlay.get("ranking")
+    if isinstance(ranking, Mapping) and "top" in ranking:
         yield "ranking.top"
 
 
