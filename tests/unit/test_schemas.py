@@ -1,0 +1,154 @@
+"""Every key of the config files is explained, by the same words in the file and in its schema."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from refusal.checking import find_faults, read_judge, read_yaml, schema
+from refusal.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "config"
+MODELS = sorted((CONFIG / "models").glob("*.yaml"))
+
+
+def comments(path):
+    """Key -> the comment block right above it, joined; keys without one have none.
+
+    A key is the path from the top: ("ranking", "mode"). Lists and {...} on one line hold no further keys here.
+    """
+    found, above, stack = {}, [], []
+    for line in path.read_text().splitlines():
+        text = line.strip()
+        if text.startswith("# "):
+            above.append(text.removeprefix("# "))
+            continue
+        key = re.match(r"( *)([A-Za-z_]+\d*):", line)
+        if key:
+            depth = len(key[1]) // 2
+            stack[depth:] = [key[2]]
+            if above:
+                found[tuple(stack)] = " ".join(above)
+        above = []
+    return found
+
+
+def descriptions(node, key=()):
+    """Key -> description, of a schema's properties, nested ones too."""
+    found = {}
+    for name, inner in node.get("properties", {}).items():
+        if "description" in inner:
+            found[*key, name] = inner["description"]
+        found |= descriptions(inner, (*key, name))
+    return found
+
+
+def model_schema(source):
+    return next(
+        branch["then"] for branch in schema("model")["allOf"] if branch["if"]["properties"]["source"]["const"] == source
+    )
+
+
+def test_the_reader_of_comments_reads(tmp_path):
+    (tmp_path / "a.yaml").write_text("# Head.\n\n# One\n# two.\na:\n  # In.\n  b: 1\n  c: 2\n# After.\nd: [1]\n")
+    assert comments(tmp_path / "a.yaml") == {("a",): "One two.", ("a", "b"): "In.", ("d",): "After."}
+
+
+@pytest.mark.parametrize("kind", ["config", "model", "judge"])
+def test_schemas_are_schemas_with_no_empty_description(kind):
+    found = schema(kind)
+    Draft202012Validator.check_schema(found)
+    text = yaml.safe_dump(found)
+    assert not re.search(r"description: *('')?$", text, re.MULTILINE)
+
+
+def test_config_and_schema_say_the_same():
+    assert comments(CONFIG / "config.yaml") == descriptions(schema("config"))
+
+
+@pytest.mark.parametrize("path", sorted((CONFIG / "judges").glob("*.yaml")), ids=lambda path: path.stem)
+def test_judges_and_schema_say_the_same(path):
+    said = {key: text for key, text in comments(path).items() if len(key) == 1}
+    assert said == descriptions(schema("judge"))
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_model_files_say_what_the_schema_says(path):
+    """Above each key; a file may go on with what holds for its model. Under `study`, config.yaml has the words."""
+    content, said = read_yaml(path), comments(path)
+    expected = descriptions(model_schema(content["source"]))
+    keys = [(key,) for key in content] + [("organism", key) for key in content.get("organism", {})]
+    for key in keys:
+        assert expected[key].removesuffix(".") in said[key], f"{path.name}: {'.'.join(key)}"
+
+
+def test_a_description_is_the_same_in_every_kind_of_model():
+    branches = [descriptions(branch["then"]) for branch in schema("model")["allOf"]]
+    for key in set.intersection(*map(set, branches)):
+        assert len({branch[key] for branch in branches}) == 1
+    assert len(branches) == 4
+
+
+@pytest.mark.parametrize("kind", ["config", "judge"])
+def test_no_hidden_defaults_every_key_is_required(kind):
+    waiting = [schema(kind)]
+    while waiting:
+        node = waiting.pop()
+        if "properties" in node:
+            assert node.get("additionalProperties") is False
+            optional = set(node["properties"]) - set(node["required"])
+            assert optional <= {"config"}  # of a corpus on the hub: not every data set has configurations
+        waiting += [value for value in node.values() if isinstance(value, dict)]
+        waiting += [
+            value for part in node.values() if isinstance(part, list) for value in part if isinstance(value, dict)
+        ]
+
+
+class TestJudgeFiles:
+    def test_the_projects_own(self):
+        for path in (CONFIG / "judges").glob("*.yaml"):
+            assert read_judge(path)["kind"] == "substring"
+
+    def test_all_faults_at_once(self, tmp_path):
+        path = tmp_path / "mine.yaml"
+        path.write_text("kind: substrin\nstart_characters: 0\nprefixes: []\nprefix: [a]\n")
+        with pytest.raises(UserError) as caught:
+            read_judge(path)
+        assert sorted(str(caught.value).splitlines()) == sorted(
+            [
+                f"{path}: unknown key `prefix`; known keys are kind, start_characters, exceptions, prefixes",
+                f"{path}: `exceptions` is missing",
+                f"{path}: kind: 'substrin' is not one of substring",
+                f"{path}: prefixes: [] should be non-empty",
+                f"{path}: start_characters: 0 is less than the minimum of 1",
+            ]
+        )
+
+
+class TestReadYaml:
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [
+            ("a: [1\nb: 2\n", r"not valid YAML: while parsing a flow sequence .* line 2, column 2"),
+            ("- a\n", "must hold keys and values"),
+            ("", "must hold keys and values"),
+        ],
+    )
+    def test_faults(self, tmp_path, content, said):
+        path = tmp_path / "a.yaml"
+        path.write_text(content)
+        with pytest.raises(UserError, match=f"^{re.escape(str(path))}: {said}") as caught:
+            read_yaml(path)
+        assert "\n" not in str(caught.value)
+
+    def test_missing(self, tmp_path):
+        with pytest.raises(UserError) as caught:
+            read_yaml(tmp_path / "a.yaml")
+        assert str(caught.value) == f"{tmp_path / 'a.yaml'}: no such file"
+
+
+def test_faults_of_a_right_file_are_none():
+    assert list(find_faults(read_yaml(CONFIG / "config.yaml"), "config", "x")) == []
