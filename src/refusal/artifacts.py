@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+_FACTS = "facts"
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -102,16 +104,18 @@ def read_jsonl(path: Path, fields: tuple[str, ...] = ()) -> list[dict]:
 
 
 def write_tensors(path: Path, tensors: "Mapping[str, np.ndarray]", metadata: Mapping[str, Any]) -> None:
-    """Write arrays as safetensors; each metadata value is stored as JSON text under its key."""
-    from safetensors.numpy import save_file
+    """Write arrays as safetensors, with metadata of any JSON-able values; the same content gives the same bytes."""
+    from safetensors.numpy import save
 
-    encoded = {key: json.dumps(value, ensure_ascii=False) for key, value in metadata.items()}
+    # under one key: safetensors writes several in an order that differs from run to run
+    encoded = {_FACTS: json.dumps(dict(metadata), ensure_ascii=False)}
     with atomic(path) as temporary:
-        save_file(dict(tensors), temporary, metadata=encoded)
+        # written by Python, so that a full disk is the OSError that it is elsewhere
+        temporary.write_bytes(save(dict(tensors), metadata=encoded))
 
 
 def read_tensors(path: Path) -> "tuple[dict[str, np.ndarray], dict[str, Any]]":
-    """Arrays and metadata of a file of `write_tensors`.
+    """Arrays and metadata of a file of `write_tensors`; arrays alone of another program's.
 
     Raises: UserError, missing or damaged.
     """
@@ -119,7 +123,7 @@ def read_tensors(path: Path) -> "tuple[dict[str, np.ndarray], dict[str, Any]]":
 
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            metadata = json.loads((file.metadata() or {}).get(_FACTS, "{}"))
             return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118 (not a dict)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
