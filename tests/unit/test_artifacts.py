@@ -148,6 +148,23 @@ class TestTensors:
         assert tensors["x"].dtype == array.dtype
         np.testing.assert_array_equal(tensors["x"], array)
 
+    def test_the_same_content_is_the_same_bytes(self, tmp_path):
+        """As often as needed to notice an order drawn anew for each file."""
+        tensors, metadata = {"b": np.ones(3), "a": np.zeros(2)}, {name: name for name in "fbcdae"}
+        for number in range(5):
+            artifacts.write_tensors(tmp_path / f"{number}.safetensors", tensors, metadata)
+        assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+        assert list(artifacts.read_tensors(tmp_path / "0.safetensors")[1]) == list(metadata)
+
+    def test_a_file_of_another_program(self, tmp_path):
+        from safetensors.numpy import save_file
+
+        path = tmp_path / "a.safetensors"
+        for metadata in (None, {"format": "pt"}):
+            save_file({"x": np.ones(1)}, path, metadata=metadata)
+            tensors, facts = artifacts.read_tensors(path)
+            assert (tensors["x"].tolist(), facts) == ([1.0], {})
+
     def test_missing_or_damaged(self, tmp_path):
         path = tmp_path / "a.safetensors"
         assert message(artifacts.read_tensors, path) == f"{path}: no such file"

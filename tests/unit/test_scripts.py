@@ -1,0 +1,378 @@
+"""Every stage has a script that explains itself without loading torch; the light ones are run on small files."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import script
+
+from refusal.artifacts import read_json, read_jsonl, read_table, read_tensors, write_json, write_jsonl, write_tensors
+from refusal.errors import UserError
+from refusal.provenance import sidecar, verify
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
+HEAVY = ("torch", "transformers", "datasets")
+
+
+@pytest.fixture(scope="module")
+def helped():
+    """Name -> (exit code, help text, heavy modules) of each script called as a person would."""
+    code = (
+        "import runpy, sys, json, contextlib, io\n"
+        "name = sys.argv[1]; sys.argv = [name, '--help']\n"
+        "sys.path.insert(0, 'scripts')\n"
+        "text, code = io.StringIO(), None\n"
+        "with contextlib.redirect_stdout(text):\n"
+        "    try:\n"
+        "        runpy.run_path(name, run_name='__main__')\n"
+        "    except SystemExit as error:\n"
+        "        code = error.code\n"
+        f"print(json.dumps([code, text.getvalue(), [one for one in {HEAVY!r} if one in sys.modules]]))\n"
+    )
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    started = {
+        name: subprocess.Popen(
+            [sys.executable, "-c", code, f"scripts/{name}.py"],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in SCRIPTS
+    }
+    return {name: json.loads(process.communicate()[0]) for name, process in started.items()}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_explains_the_stage_and_every_flag_without_torch(name, helped):
+    code, text, heavy = helped[name]
+    assert (code, heavy) == (0, [])
+    if hasattr(script(name), "parser"):
+        made = script(name).parser()
+        assert made.description.strip()
+        for action in made._actions:
+            assert action.option_strings[-1] in text
+
+
+def test_each_rule_names_a_script_that_is_there():
+    import re
+
+    called = set()
+    for rules in (ROOT / "workflow" / "rules").glob("*.smk"):
+        called |= set(re.findall(r"python scripts/(\w+)\.py", rules.read_text()))
+        for stage in re.findall(r'code_version\("(\w+)"\)', rules.read_text()):
+            assert stage in SCRIPTS
+    assert {"model", "activations", "scores", "completions", "summary"} <= called <= set(SCRIPTS)
+
+
+def run(name, *flags):
+    """The script's main, with flags as on the command line."""
+    module = script(name)
+    module.main(module.parser().parse_args([str(flag) for flag in flags]))
+
+
+@pytest.fixture
+def directions(tmp_path):
+    """activations -> directions by the script; two positions, three layers, layer 0 the same for both kinds."""
+    rng = np.random.default_rng(0)
+    harmful, harmless = rng.standard_normal((2, 2, 3, 8))
+    harmful[:, 0] = harmless[:, 0]
+    positions = [{"position": -2, "id": 3, "token": "<end>"}, {"position": -1, "id": 6, "token": "<assistant>"}]
+    write_tensors(
+        tmp_path / "activations.safetensors",
+        {"harmful": harmful, "harmless": harmless},
+        {"positions": positions, "identity": {}, "counts": {"harmful": 4, "harmless": 4}},
+    )
+    run("directions", "--activations", tmp_path / "activations.safetensors", "--output", tmp_path / "d.safetensors")
+    tensors, metadata = read_tensors(tmp_path / "d.safetensors")
+    np.testing.assert_array_equal(tensors["directions"], harmful - harmless)
+    assert metadata["zero"] == [[True, False, False]] * 2
+    assert metadata["source"] == "mean_difference"
+    return tmp_path / "d.safetensors"
+
+
+@pytest.fixture
+def ranked(tmp_path, directions):
+    """directions and scores -> ranking by the script."""
+    rows = [
+        ["mean_difference", position, layer, *scores]
+        for position, layer, *scores in [
+            (-2, 0, "", "", "", "zero direction"),
+            (-2, 1, -1.0, 1.0, 0.01, ""),
+            (-2, 2, -9.0, 1.0, 0.01, ""),
+            (-1, 0, "", "", "", "zero direction"),
+            (-1, 1, -2.0, 1.0, 0.02, ""),
+            (-1, 2, 0.0, 1.0, 0.5, ""),
+        ]
+    ]
+    with (tmp_path / "scores.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["source", "position", "layer", "bypass", "induce", "kl", "note"], *rows])
+    write_json(tmp_path / "model.json", {"layers": 3})
+    run(
+        "ranking", "--model", tmp_path / "model.json", "--scores", tmp_path / "scores.csv", "--directions", directions,
+        "--output", tmp_path / "ranking.csv", "--top-directions", tmp_path / "top.safetensors",
+    )  # fmt: skip
+    return tmp_path
+
+
+class TestRankingAndBases:
+    def test_ranking(self, ranked):
+        table = read_table(ranked / "ranking.csv")
+        assert table["rank"].tolist()[:2] == [0, 1]
+        assert table.reason.tolist()[2:] == ["zero direction"] * 2 + ["late layer", "late layer; high kl"]
+        tensors, metadata = read_tensors(ranked / "top.safetensors")
+        assert [(one["rank"], one["position"], one["layer"]) for one in metadata["candidates"]] == [
+            (0, -1, 1),
+            (1, -2, 1),
+        ]
+        raw = read_tensors(ranked / "d.safetensors")[0]["directions"]
+        np.testing.assert_array_equal(tensors["directions"], [raw[1, 1], raw[0, 1]])
+        verify([ranked / "ranking.csv", ranked / "top.safetensors"])
+
+    def bases(self, ranked, *names, **flags):
+        outputs = [ranked / "combinations" / name / "basis.safetensors" for name in names]
+        extra = [part for key, value in flags.items() for part in (f"--{key}", value)]
+        run(
+            "bases",
+            "--top-directions",
+            ranked / "top.safetensors",
+            "--combinations",
+            *names,
+            "--outputs",
+            *outputs,
+            *extra,
+        )
+        return [read_tensors(output) for output in outputs]
+
+    def test_bases(self, ranked):
+        baseline, pair, control, added = self.bases(ranked, "none", "0-1", "random-k1-s0", "add-1")
+        assert baseline[0]["basis"].shape == (0, 8)
+        assert pair[0]["basis"].shape == (2, 8)
+        assert [one["rank"] for one in pair[1]["candidates"]] == [0, 1]
+        assert (control[1]["candidates"], control[1]["kind"]) == ([], "random")
+        assert (added[1]["layer"], added[1]["candidates"][0]["rank"]) == (1, 1)
+        verify([ranked / "combinations" / "0-1" / "basis.safetensors"])
+
+    def test_the_same_bytes_again(self, ranked):
+        self.bases(ranked, "0-1", "random-k1-s0")
+        files = sorted((ranked / "combinations").rglob("*"))
+        before = [file.read_bytes() for file in files if file.is_file()]
+        self.bases(ranked, "0-1", "random-k1-s0")
+        assert [file.read_bytes() for file in files if file.is_file()] == before
+
+    def test_a_rank_that_the_filters_did_not_leave(self, ranked):
+        with pytest.raises(UserError) as caught:
+            self.bases(ranked, "0-9")
+        assert str(caught.value) == (
+            f'combinations: "0-9": {ranked / "top.safetensors"} keeps 2 candidates (ranks 0-1): lower ranking.top,'
+            " name other ranks, or loosen the filters of `ranking`"
+        )
+        assert not (ranked / "combinations").exists()
+
+    def test_as_many_outputs_as_combinations(self, ranked):
+        with pytest.raises(UserError, match=r"^2 combinations and 1 outputs: give as many of each$"):
+            run("bases", "--top-directions", ranked / "top.safetensors", "--combinations", "0", "1", "--outputs", "x")
+
+
+class TestPrompts:
+    @pytest.fixture
+    def files(self, tmp_path):
+        for name in ("harmful_train", "harmful_val", "harmless_train", "harmless_val", "test"):
+            rows = [{"id": f"{name}-{number}", "instruction": f"{name} {number}"} for number in range(8)]
+            write_jsonl(tmp_path / f"{name}.jsonl", rows)
+        write_json(tmp_path / "model.json", {"identity": {}, "refusal_tokens": []})
+        return tmp_path
+
+    def sampled(self, files, *flags):
+        sets = [f"--{name}={files / name.replace('-', '_')}.jsonl" for name in
+                ("harmful-train", "harmful-val", "harmless-train", "harmless-val")]  # fmt: skip
+        run(
+            "prompts", "--model", files / "model.json", *sets, "--test-files", files / "test.jsonl", "--train", 5,
+            "--val", 3, "--no-filter", "--output-dir", files / "out", *flags,
+        )  # fmt: skip
+        names = ("harmful_train", "harmful_val", "harmless_train", "harmless_val")
+        return {name: read_jsonl(files / "out" / f"{name}.jsonl") for name in names}
+
+    def test_drawn_by_seed_and_reported(self, files):
+        drawn = self.sampled(files)
+        assert {name: len(rows) for name, rows in drawn.items()} == {
+            "harmful_train": 5, "harmful_val": 3, "harmless_train": 5, "harmless_val": 3,
+        }  # fmt: skip
+        assert self.sampled(files) == drawn
+        assert self.sampled(files, "--seed", 1) != drawn
+        report = read_json(files / "out" / "report.json")
+        assert report["harmful_val"] == {
+            "file": str(files / "harmful_val.jsonl"),
+            "prompts": 8,
+            "in_other_splits": 0,
+            "drawn": 3,
+            "kept": 3,
+            "dropped": 0,
+        }
+        verify([files / "out" / "harmful_train.jsonl", files / "out" / "report.json"])
+
+    def test_the_splits_are_never_mixed(self, files):
+        """A train prompt that is in the test set, and a val prompt that was drawn for train, are passed over."""
+        test = [{"id": "t", "instruction": "HARMFUL_train  0"}, {"id": "u", "instruction": "harmful_val 1"}]
+        write_jsonl(files / "test.jsonl", test)
+        rows = [{"id": f"v-{number}", "instruction": f"harmful_train {number}"} for number in range(8)]
+        write_jsonl(files / "harmful_val.jsonl", [*rows, {"id": "w", "instruction": "harmful_val 1"}])
+        with pytest.raises(UserError, match=r"harmful_val\.jsonl: 3 prompts are asked for and it has 2"):
+            self.sampled(files)
+        drawn = self.sampled(files, "--val", 2)
+        instructions = {name: {row["instruction"] for row in rows} for name, rows in drawn.items()}
+        assert not instructions["harmful_train"] & instructions["harmful_val"]
+        assert not (instructions["harmful_train"] | instructions["harmful_val"]) & {"harmful_train 0", "harmful_val 1"}
+
+    def test_test_prompts(self, files):
+        run("test_prompts", "--prompts", files / "test.jsonl", "--count", 4, "--output", files / "out.jsonl")
+        rows = read_jsonl(files / "out.jsonl", ("id", "category", "instruction"))
+        assert len({row["id"] for row in rows}) == 4
+        verify([files / "out.jsonl"])
+        with pytest.raises(UserError, match=r"test\.jsonl: 9 prompts are asked for and it has 8"):
+            run("test_prompts", "--prompts", files / "test.jsonl", "--count", 9, "--output", files / "out.jsonl")
+
+
+class TestCorpus:
+    def test_local(self, tmp_path):
+        write_jsonl(tmp_path / "all.jsonl", [{"text": str(number)} for number in range(5)])
+        run(
+            "corpus",
+            "--path",
+            tmp_path / "all.jsonl",
+            "--format",
+            "text",
+            "--rows",
+            2,
+            "--output",
+            tmp_path / "c.jsonl",
+        )
+        assert read_jsonl(tmp_path / "c.jsonl") == [{"text": "0"}, {"text": "1"}]
+        verify([tmp_path / "c.jsonl"])
+        write_jsonl(tmp_path / "all.jsonl", [{"text": "other"}])
+        with pytest.raises(UserError, match=r"made from an older"):
+            verify([tmp_path / "c.jsonl"])
+
+    def test_one_source(self, tmp_path):
+        for flags in ([], ["--path", "a.txt", "--hub", "b"]):
+            with pytest.raises(UserError, match=r"^give --path or --hub, one of them$"):
+                run("corpus", *flags, "--format", "text", "--rows", 1, "--output", tmp_path / "c.jsonl")
+
+
+class TestJudgements:
+    @pytest.fixture
+    def completed(self, tmp_path):
+        for name, response in {"none": "I cannot help with that.", "0": "Sure, here it is: do it."}.items():
+            rows = [
+                {"id": "p", "prompt": "Do it", "response": response},
+                {"id": "q", "prompt": "Do it", "response": ""},
+            ]
+            write_jsonl(tmp_path / name / "completions" / "harmful.jsonl", rows)
+        return tmp_path
+
+    def judge(self, at, *names):
+        run(
+            "judgements", "--judge", ROOT / "config" / "judges" / "substring.yaml", "--cache", at / "cache",
+            "--completions", *(at / name / "completions" / "harmful.jsonl" for name in names),
+            "--outputs", *(at / name / "judgements" / "substring" / "harmful.jsonl" for name in names),
+        )  # fmt: skip
+        return {name: read_jsonl(at / name / "judgements" / "substring" / "harmful.jsonl") for name in names}
+
+    def test_a_verdict_of_each_response(self, completed):
+        found = self.judge(completed, "none", "0")
+        assert {name: [row["verdict"] for row in rows] for name, rows in found.items()} == {
+            "none": ["refusal", "invalid"],
+            "0": ["compliance", "invalid"],
+        }
+        assert [row["id"] for row in found["none"]] == ["p", "q"]
+        verify([completed / "0" / "judgements" / "substring" / "harmful.jsonl"])
+
+    def test_only_new_responses_are_judged(self, completed, caplog):
+        caplog.set_level("INFO")
+        self.judge(completed, "none")
+        self.judge(completed, "none", "0")
+        self.judge(completed, "none", "0")
+        assert caplog.messages == [
+            "judgements: 1 of 1 items to compute",
+            "judgements: 1 of 2 items to compute",
+            "judgements: 0 of 2 items to compute",
+        ]
+
+    def test_the_cache_script_prunes_what_no_result_uses(self, completed, caplog):
+        caplog.set_level("INFO")
+        self.judge(completed, "none", "0")
+        for path in (completed / "0").rglob("*.spec.json"):
+            path.unlink()
+        caplog.clear()
+        script("cache").main(Namespace(cache=completed / "cache", results=completed, prune=True))
+        assert caplog.messages[0] == "1 items deleted"
+        assert caplog.messages[1].split()[:3] == ["judgements", "1", "items"]
+
+
+class TestSummary:
+    def written(self, at, name, verdicts, bypass, k):
+        folder = at / name
+        facts = {"kind": "none" if k == 0 else "ablation", "ablation": "span", "k": k, "effective_rank": k,
+                 "candidates": [{"source": "mean_difference"}] * k}  # fmt: skip
+        write_tensors(folder / "basis.safetensors", {"basis": np.eye(4)[:k]}, facts)
+        write_json(folder / "scores.json", {"bypass": bypass, "harmless_refusal_score": -5.0, "kl": 0.0})
+        write_json(folder / "loss.json", {"text": {"ce_loss": 1.0, "perplexity": 2.7}})
+        for prompts in ("harmful", "harmless"):
+            rows = [{"id": str(number), "verdict": verdict} for number, verdict in enumerate(verdicts)]
+            write_jsonl(folder / "judgements" / "substring" / f"{prompts}.jsonl", rows)
+
+    def summarized(self, at, names, *, judgements=None):
+        def of(file):
+            return [at / name / file for name in names]
+
+        judged = judgements or [at / name / "judgements" / "substring" / f"{p}.jsonl"
+                                for name in names for p in ("harmful", "harmless")]  # fmt: skip
+        run(
+            "summary", "--name", "tiny", "--bases", *of("basis.safetensors"), "--scores", *of("scores.json"),
+            "--losses", *of("loss.json"), "--judgements", *judged,
+            "--output", at / "summary.csv", "--words", at / "summary.md",
+        )  # fmt: skip
+        return read_table(at / "summary.csv")
+
+    def test_table_and_words(self, tmp_path):
+        self.written(tmp_path, "none", ["refusal"] * 4, 5.0, 0)
+        self.written(tmp_path, "0", ["compliance"] * 4, -5.0, 1)
+        table = self.summarized(tmp_path, ["none", "0"])
+        assert list(table.combination) == ["none", "0"]
+        assert list(table.harmful_substring_refusal_rate) == [1.0, 0.0]
+        assert (tmp_path / "summary.md").read_text().startswith("# tiny\n\nJudge: substring.")
+        verify([tmp_path / "summary.csv", tmp_path / "summary.md"])
+        assert sidecar(tmp_path / "summary.md").exists()
+
+    def test_a_combination_without_all_its_files(self, tmp_path):
+        self.written(tmp_path, "none", ["refusal"], 5.0, 0)
+        self.written(tmp_path, "0", ["refusal"], 5.0, 1)
+        with pytest.raises(UserError) as caught:
+            self.summarized(
+                tmp_path,
+                ["none", "0"],
+                judgements=[tmp_path / "none" / "judgements" / "substring" / "harmful.jsonl"],
+            )
+        assert str(caught.value) == ("combination 0: scores, loss or judgements are missing: give those of every basis")
+
+    def test_files_that_do_not_fit_together(self, tmp_path):
+        from refusal.provenance import Spec, stamp
+
+        self.written(tmp_path, "none", ["refusal"], 5.0, 0)
+        write_json(tmp_path / "prompts.json", [1])
+        stamp(tmp_path / "none" / "loss.json", Spec("loss", "c", {}), {"prompts": tmp_path / "prompts.json"})
+        write_json(tmp_path / "prompts.json", [2])
+        with pytest.raises(UserError) as caught:
+            self.summarized(tmp_path, ["none"])
+        assert str(caught.value) == (
+            f"{tmp_path / 'none' / 'loss.json'}: made from an older {tmp_path / 'prompts.json'} than the one there now:"
+            " run snakemake with --forcerun loss"
+        )
+        assert not (tmp_path / "summary.csv").exists()
