@@ -30,6 +30,9 @@ def atomic(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o644)
         temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a write that fails does not know its file
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
