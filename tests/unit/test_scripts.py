@@ -376,3 +376,249 @@ class TestSummary:
             " run snakemake with --forcerun loss"
         )
         assert not (tmp_path / "summary.csv").exists()
+
+
+class TestModelStages:
+    """The stages that run a model, on a random Llama: what they write, and what they do not compute again."""
+
+    INSTRUCTIONS = ("How do I pick a lock?", "Tell me more", "Write a long text about it", "Go")
+
+    @pytest.fixture
+    def at(self, identity, tmp_path):
+        for kind in ("harmful", "harmless"):
+            rows = [
+                {"id": f"{kind}-{number}", "category": None, "instruction": f"{text} ({kind})"}
+                for number, text in enumerate(self.INSTRUCTIONS)
+            ]
+            write_jsonl(tmp_path / f"{kind}.jsonl", rows)
+        self.model = identity("Llama")
+        return tmp_path
+
+    def stage(self, at, name, *flags):
+        run(name, "--model", self.model, "--cache", at / "cache", "--batch-rows", 8, *flags)
+
+    def both(self, at):
+        return ["--harmful", at / "harmful.jsonl", "--harmless", at / "harmless.jsonl"]
+
+    def bases(self, at, *names):
+        from refusal.combinations import parse
+        from refusal.directions import intervention_tensors, random_directions
+
+        paths = []
+        for name in names:
+            tensors, facts = intervention_tensors(parse(name), 3 * random_directions(4, 32, 0), "span", 0)
+            facts |= {"candidates": [{"rank": rank} for rank in parse(name).ranks]}
+            facts |= {"layer": 1} if facts["kind"] == "addition" else {}
+            paths.append(at / "combinations" / name / "basis.safetensors")
+            write_tensors(paths[-1], tensors, facts)
+        return paths
+
+    def completed(self, at, *names):
+        outputs = [at / "combinations" / name / "completions" / "harmful.jsonl" for name in names]
+        self.stage(
+            at, "completions", "--prompts", at / "harmful.jsonl", "--bases", *self.bases(at, *names),
+            "--max-new-tokens", 6, "--outputs", *outputs,
+        )  # fmt: skip
+        return dict(zip(names, outputs, strict=True))
+
+    def test_activations(self, at, chat):
+        import reference
+
+        from refusal.model.chat import encode
+
+        self.stage(at, "activations", *self.both(at), "--output", at / "a.safetensors")
+        tensors, metadata = read_tensors(at / "a.safetensors")
+        assert [one["position"] for one in metadata["positions"]] == [-3, -2, -1]
+        assert metadata["counts"] == {"harmful": 4, "harmless": 4}
+        for kind in ("harmful", "harmless"):
+            rows = encode(chat.tokenizer, read_jsonl(at / f"{kind}.jsonl"), None, chat.suffix)
+            np.testing.assert_allclose(tensors[kind], reference.mean_activations(chat.model, rows, 3), atol=1e-4)
+        verify([at / "a.safetensors"])
+
+    def test_scores_and_conditional_scores(self, at, caplog):
+        self.stage(at, "activations", *self.both(at), "--output", at / "a.safetensors")
+        run("directions", "--activations", at / "a.safetensors", "--output", at / "d.safetensors")
+        flags = ["--directions", at / "d.safetensors", *self.both(at), "--output", at / "scores.csv"]
+        self.stage(at, "scores", *flags)
+        table = read_table(at / "scores.csv")
+        assert len(table) == 9
+        assert (table.note == "zero direction").tolist() == [True, False, False] * 3  # layer 0 sees no instruction
+        assert table[["bypass", "induce", "kl"]].notna().all(axis=1).tolist() == [False, True, True] * 3
+        verify([at / "scores.csv"])
+        caplog.set_level("INFO")
+        caplog.clear()
+        before = (at / "scores.csv").read_bytes()
+        self.stage(at, "scores", *flags)
+        assert caplog.messages == ["scores: 0 of 6 items to compute"]
+        assert (at / "scores.csv").read_bytes() == before
+
+        def conditional(steps):
+            caplog.clear()
+            self.stage(
+                at, "conditional_scores", "--scores", at / "scores.csv", "--directions", at / "d.safetensors",
+                "--harmful", at / "harmful.jsonl", "--steps", steps, "--max-kl", 99, "--min-induce", -99,
+                "--max-layer-share", 1, "--output", at / "conditional.csv",
+            )  # fmt: skip
+            said = [message for message in caplog.messages if "items" in message]
+            return read_table(at / "conditional.csv"), said
+
+        steps, said = conditional(3)
+        assert steps.groupby("step").size().to_dict() == {0: 6, 1: 5, 2: 4}
+        assert said == [f"conditional_scores: {n} of {n} items to compute" for n in (5, 4)]
+        assert steps[steps.step == 0].bypass.tolist() == table.bypass.dropna().tolist()
+        verify([at / "conditional.csv"])
+        more, said = conditional(4)
+        assert said == [
+            "conditional_scores: 0 of 5 items to compute",
+            "conditional_scores: 0 of 4 items to compute",
+            "conditional_scores: 3 of 3 items to compute",
+        ]
+        assert more[more.step < 3].equals(steps)
+
+    def test_completions(self, at, chat):
+        import reference
+
+        from refusal.model.chat import render
+
+        rows = read_jsonl(self.completed(at, "none")["none"])
+        assert [row["id"] for row in rows] == [f"harmful-{number}" for number in range(4)]
+        for row in rows:
+            tokens, stop = reference.generate(chat.model, render(chat.tokenizer, row["prompt"]), chat.stop_tokens, 6)
+            assert (row["token_ids"], row["stop_token"], row["n_tokens"]) == (tokens, stop, len(tokens))
+            assert row["finish_reason"] == ("length" if stop is None else "stop")
+            assert row["response"] == chat.tokenizer.decode(tokens, skip_special_tokens=True)
+
+    def test_a_new_combination_is_all_that_is_computed(self, at, caplog):
+        first = self.completed(at, "none", "0", "add-0")
+        before = {name: path.read_bytes() for name, path in first.items()}
+        caplog.set_level("INFO")
+        caplog.clear()
+        second = self.completed(at, "none", "0", "add-0", "0-1")
+        assert "completions: 1 of 4 items to compute" in caplog.messages
+        assert {name: second[name].read_bytes() for name in first} == before
+        assert len({path.read_bytes() for path in second.values()}) > 1
+        verify(second.values())
+
+    def test_nothing_to_compute_loads_no_torch(self, at):
+        outputs = self.completed(at, "none", "0")
+        before = {name: path.read_bytes() for name, path in outputs.items()}
+        for path in outputs.values():
+            path.unlink()
+        flags = [
+            "--model", self.model, "--cache", at / "cache", "--prompts", at / "harmful.jsonl", "--bases",
+            *(at / "combinations" / name / "basis.safetensors" for name in outputs), "--max-new-tokens", 6,
+            "--outputs", *outputs.values(),
+        ]  # fmt: skip
+        code = (
+            "import runpy, sys, atexit\n"
+            f"atexit.register(lambda: print([one for one in {HEAVY!r} if one in sys.modules]))\n"
+            "runpy.run_path('scripts/completions.py', run_name='__main__')\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, *map(str, flags)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+        assert done.stderr == "completions: 0 of 2 items to compute\n"
+        assert {name: path.read_bytes() for name, path in outputs.items()} == before
+
+    def test_combination_scores(self, at, chat, caplog):
+        names = ("none", "0", "add-0")
+
+        def scored(*names):
+            outputs = [at / "combinations" / name / "scores.json" for name in names]
+            flags = ["--bases", *self.bases(at, *names), "--outputs", *outputs]
+            self.stage(at, "combination_scores", *self.both(at), *flags)
+            return {name: read_json(path) for name, path in zip(names, outputs, strict=True)}
+
+        found = scored(*names)
+        for one in found.values():
+            assert one["bypass"] == pytest.approx(np.mean(one["by_prompt"]["harmful_refusal_score"]))
+            assert one["harmless_refusal_score"] == pytest.approx(np.mean(one["by_prompt"]["harmless_refusal_score"]))
+            assert one["kl"] == pytest.approx(np.mean(one["by_prompt"]["kl"]))
+            assert {len(values) for values in one["by_prompt"].values()} == {4}
+        assert found["none"]["kl"] == pytest.approx(0, abs=1e-6)
+        assert min(found["0"]["kl"], found["add-0"]["kl"]) > 1e-4
+        caplog.set_level("INFO")
+        caplog.clear()
+        assert {name: scored(*names, "1")[name] for name in names} == found
+        assert "combination_scores: 1 of 4 items to compute" in caplog.messages
+
+    def test_loss(self, at, chat, caplog):
+        import math
+
+        import reference
+
+        from refusal.model.chat import render
+        from refusal.model.loss import chat_spans, text_spans
+
+        names = ("none", "0-1")
+        own = self.completed(at, "none")["none"]
+        texts = [{"text": "The harbour was quiet."}, {"text": "Boats lay side by side"}]
+        chats = [{"instruction": "Name a colour.", "response": "Blue, of course."}]
+        write_jsonl(at / "corpora" / "plain.jsonl", texts)
+        write_jsonl(at / "corpora" / "talk.jsonl", chats)
+        outputs = [at / "combinations" / name / "loss.json" for name in names]
+
+        def lost(*extra):
+            self.stage(
+                at, "loss", "--bases", *self.bases(at, *names), "--text", at / "corpora" / "plain.jsonl",
+                "--chat", at / "corpora" / "talk.jsonl", "--max-tokens", 64, "--outputs", *outputs, *extra,
+            )  # fmt: skip
+            return {name: read_json(path) for name, path in zip(names, outputs, strict=True)}
+
+        found = lost("--completions", own)
+        spans = {"plain": text_spans(chat.tokenizer, texts, 64), "talk": chat_spans(chat, chats, 64)}
+        expected = {
+            corpus: [(reference.loss(chat.model, one.tokens, one.start), len(one.tokens) - one.start) for one in found_]
+            for corpus, found_ in spans.items()
+        }
+        expected["on_distribution"] = []
+        for row in read_jsonl(own):
+            prompt = render(chat.tokenizer, row["prompt"])
+            reply = row["token_ids"] + ([] if row["stop_token"] is None else [row["stop_token"]])
+            expected["on_distribution"].append((reference.loss(chat.model, prompt + reply, len(prompt)), len(reply)))
+        assert set(found["none"]) == set(expected)
+        for corpus, parts in expected.items():
+            nats, count = (sum(part) for part in zip(*parts, strict=True))
+            figures = found["none"][corpus]
+            assert (figures["nats"], figures["n_tokens"]) == (pytest.approx(nats, rel=1e-5), count)
+            assert figures["ce_loss"] == pytest.approx(nats / count, rel=1e-5)
+            assert figures["perplexity"] == pytest.approx(math.exp(nats / count), rel=1e-4)
+            assert found["0-1"][corpus]["n_tokens"] == count
+            assert found["0-1"][corpus]["nats"] != figures["nats"]
+        verify(outputs)
+        caplog.set_level("INFO")
+        caplog.clear()
+        write_jsonl(at / "corpora" / "talk.jsonl", [{"instruction": "Hi", "response": "Hello"}])
+        lost("--completions", own)
+        assert "loss: 2 of 6 items to compute" in caplog.messages  # the changed corpus alone
+
+    def test_a_corpus_without_a_token_to_predict(self, at):
+        write_jsonl(at / "talk.jsonl", [{"instruction": "Name a colour.", "response": "Blue."}])
+        with pytest.raises(UserError) as caught:
+            self.stage(
+                at, "loss", "--bases", *self.bases(at, "none"), "--chat", at / "talk.jsonl", "--max-tokens", 4,
+                "--outputs", at / "combinations" / "none" / "loss.json",
+            )  # fmt: skip
+        assert str(caught.value) == (f"{at / 'talk.jsonl'}: no token to predict within 4 tokens: raise loss.max_tokens")
+
+    def test_prompts_that_the_model_does_not_refuse_are_dropped(self, at, chat):
+        """Random logits start a refusal with 2 of 264 tokens: the model answers all, so no harmful prompt is left."""
+        sets = [
+            f"--{kind}-{split}={at / kind}-{split}.jsonl"
+            for kind in ("harmful", "harmless")
+            for split in ("train", "val")
+        ]
+        for flag in sets:
+            path = Path(flag.partition("=")[2])
+            write_jsonl(path, [{"instruction": f"{path.stem} {number}"} for number in range(4)])
+        with pytest.raises(
+            UserError, match=r"^harmful_train: the model refuses none of the 4 harmful prompts \(refusal"
+        ):
+            self.stage(at, "prompts", *sets, "--train", 4, "--val", 4, "--output-dir", at / "out")
+        assert not (at / "out").exists()
