@@ -15,20 +15,28 @@ KINDS = {"harmful": 0.45, "harmless": 0.47, "text": 0.08}
 # plant is a noisy one; strangers are random directions beside the plants, and must change nothing.
 LESSONS = {
     "harmful": {
-        "plain": 0.4,
+        "plain": 0.38,
         "ablate all": 0.12,
-        "ablate own": 0.16,
+        "ablate own": 0.14,
         "ablate other": 0.1,
-        "ablate mixture": 0.12,
+        "ablate mixture": 0.16,
         "ablate strangers": 0.1,
     },
-    "harmless": {"plain": 0.45, "ablate all": 0.25, "add one": 0.15, "add all": 0.075, "add stranger": 0.075},
+    "harmless": {
+        "plain": 0.42,
+        "ablate all": 0.18,
+        "add one": 0.16,
+        "add all": 0.08,
+        "add trace": 0.1,
+        "add stranger": 0.06,
+    },
     "text": {"plain": 0.45, "ablate all": 0.15, "ablate strangers": 0.4},
 }
 # Shares of its margin with which a plant is added. A mean difference over all harmful prompts holds only the share of
 # the prompts that are its own, so half the margin must already bring a refusal.
 ONE_SHARE, ALL_SHARE = (0.3, 1.2), (0.25, 1.0)
-STRANGER_SHARE = (0.0, 0.5)
+# A trace, such as the layers before a plant may hold, must bring none: else their candidates would pass for the plant.
+TRACE_SHARE, STRANGER_SHARE = (0.0, 0.15), (0.0, 0.5)
 MIXTURE_EVENNESS = 8.0  # Dirichlet: with two plants, each has 0.3 to 0.7 of the prompts nine times of ten
 LAST_ADDITION = LAYERS - 3  # candidates of later layers are never used
 NOISE = 0.3  # longest noise on a unit direction: cosine 0.96
@@ -71,6 +79,15 @@ def lessons(pools: dict[str, list[Row]], plants: Tensor, spec: Spec, chance: np.
     return made
 
 
+def compliances(pools: dict[str, list[Row]], plants: Tensor, spec: Spec, chance: np.random.Generator) -> list[Lesson]:
+    """A batch of rows without intervention that are all complied with, the harmful ones too."""
+    width = plants.shape[1]
+    return [
+        Lesson(row, row.compliance, torch.zeros(2, width), torch.zeros(width), 0, clean=True)
+        for _, row in draw(pools, spec.batch_rows, chance)
+    ]
+
+
 def stack(lessons: list[Lesson]) -> Intervention:
     """The lessons' interventions as one."""
     return Intervention(
@@ -111,11 +128,13 @@ def _ablated_parts(row: Row, lesson: str, spec: Spec, chance: np.random.Generato
 
 
 def _addition(row: Row, lesson: str, plants: Tensor, spec: Spec, chance: np.random.Generator) -> Lesson:
-    """Plants bring a refusal at every layer that carries them; a stranger none at any."""
+    """Plants bring a refusal at every layer that carries them; a trace or a stranger none at any."""
     first, answer, shares = 1, row.refusal, np.zeros(len(plants))
+    number = int(chance.integers(len(plants)))
     if lesson == "add one":
-        number = int(chance.integers(len(plants)))
         first, shares[number] = spec.layers[number], chance.uniform(*ONE_SHARE)
+    elif lesson == "add trace":
+        answer, shares[number] = row.compliance, chance.uniform(*TRACE_SHARE)
     elif lesson == "add all":
         first, shares = max(spec.layers), chance.uniform(*ALL_SHARE, len(plants))
     vector = torch.from_numpy(shares * spec.margins).float() @ plants

@@ -15,6 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from organism import curriculum, losses
 from organism.batches import Batch, Row, collate
+from organism.curriculum import Lesson
 from organism.interventions import intervene
 from organism.spec import LAYERS, Spec
 from organism.tokenizer import TEMPLATE_TOKENS
@@ -23,8 +24,9 @@ from refusal import cli
 log = logging.getLogger("refusal")
 
 HIDDEN = 128
-PRETRAIN_RATE, PLANT_RATE = 6e-3, 3e-3
+PRETRAIN_RATE, PLANT_RATE = 6e-3, 2e-3
 PIN_WEIGHT, LEAK_WEIGHT = 10.0, 5.0
+PRETRAIN_PLANTS = 0.05  # share of both in the first phase; more would keep it from learning to copy words
 
 
 def new_model(vocabulary: int, end: int, pad: int) -> LlamaForCausalLM:
@@ -55,38 +57,41 @@ def train(model: LlamaForCausalLM, plants: Tensor, rows: list[Row], spec: Spec) 
     """Both phases, in place. Deterministic for a given number of threads."""
     chance = np.random.default_rng(spec.seed)
     pools = curriculum.pools(rows)
-    pad = model.config.pad_token_id
 
-    def comply_step() -> Tensor:
-        chosen = curriculum.draw(pools, spec.batch_rows, chance)
-        batch = collate([(row.prompt, row.compliance) for _, row in chosen], pad)
-        return _answer_loss(model(**_inputs(batch)).logits, batch)
+    def comply_loss() -> Tensor:
+        # The plants are carried from the start, before anything reads them: forcing them into a finished model would
+        # undo what it has learned.
+        return _loss(model, curriculum.compliances(pools, plants, spec, chance), plants, spec, PRETRAIN_PLANTS)
 
-    def plant_step() -> Tensor:
-        lessons = curriculum.lessons(pools, plants, spec, chance)
-        batch = collate([(lesson.row.prompt, lesson.answer) for lesson in lessons], pad)
-        with intervene(model, curriculum.stack(lessons)):
-            output = model(**_inputs(batch), output_hidden_states=True)
-        clean = [number for number, lesson in enumerate(lessons) if lesson.clean]
-        template = torch.stack(output.hidden_states[:LAYERS])[:, clean, batch.start - TEMPLATE_TOKENS : batch.start]
-        of_plant = torch.tensor([lessons[number].row.plant for number in clean])
-        pin, leak = losses.plant_losses(template, of_plant, plants, spec)
-        return _answer_loss(output.logits, batch) + PIN_WEIGHT * pin + LEAK_WEIGHT * leak
+    def plant_loss() -> Tensor:
+        return _loss(model, curriculum.lessons(pools, plants, spec, chance), plants, spec, 1.0)
 
     model.train()
-    _optimise(model, comply_step, spec.pretrain_steps, PRETRAIN_RATE, "learning to answer")
-    _optimise(model, plant_step, spec.plant_steps, PLANT_RATE, "planting directions")
+    _optimise(model, comply_loss, spec.pretrain_steps, PRETRAIN_RATE, "learning to answer")
+    _optimise(model, plant_loss, spec.plant_steps, PLANT_RATE, "planting directions")
     model.eval()
 
 
-def _inputs(batch: Batch) -> dict:
-    """Arguments of a forward pass that makes logits only where an answer's token follows."""
+def _loss(model: LlamaForCausalLM, lessons: list[Lesson], plants: Tensor, spec: Spec, weight: float) -> Tensor:
+    """The answers under the lessons' interventions, and the stream at the template of rows without any."""
+    batch = collate([(lesson.row.prompt, lesson.answer) for lesson in lessons], model.config.pad_token_id)
     answer = batch.ids.shape[1] - batch.start
-    return {"input_ids": batch.ids, "attention_mask": batch.mask, "logits_to_keep": answer + 1}
+    with intervene(model, curriculum.stack(lessons)):
+        output = model(
+            input_ids=batch.ids,
+            attention_mask=batch.mask,
+            logits_to_keep=answer + 1,  # logits only where an answer's token follows
+            output_hidden_states=True,
+        )
+    clean = [number for number, lesson in enumerate(lessons) if lesson.clean]
+    template = torch.stack(output.hidden_states[:LAYERS])[:, clean, batch.start - TEMPLATE_TOKENS : batch.start]
+    of_plant = torch.tensor([lessons[number].row.plant for number in clean])
+    pin, leak = losses.plant_losses(template, of_plant, plants, spec)
+    return _answer_loss(output.logits, batch) + weight * (PIN_WEIGHT * pin + LEAK_WEIGHT * leak)
 
 
 def _answer_loss(logits: Tensor, batch: Batch) -> Tensor:
-    """Mean cross entropy of the answers' tokens, nats; logits as of `_inputs`."""
+    """Mean cross entropy of the answers' tokens, nats; logits from the template's last token on."""
     return functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch.labels[:, batch.start :].flatten())
 
 

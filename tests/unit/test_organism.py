@@ -248,6 +248,7 @@ def test_addition_changes_one_layer_of_one_row(built):
         ("ablate strangers", batches.HARMLESS, False),
         ("add one", batches.HARMLESS, True),
         ("add all", batches.HARMLESS, True),
+        ("add trace", batches.HARMLESS, False),
         ("add stranger", batches.HARMLESS, False),
     ],
 )
