@@ -48,7 +48,9 @@ WARNING = (
 )
 
 
-@pytest.mark.parametrize(("refused", "said"), [(0, True), (20, True), (50, False), (100, False)])
+@pytest.mark.parametrize(
+    ("refused", "said"), [(0, True), (20, True), (39, True), (45, False), (50, False), (100, False)]
+)
 def test_a_model_that_hardly_refuses(refused, said):
     """Said where the interval's upper end is below one half."""
     verdicts = [R] * refused + [C] * (100 - refused)

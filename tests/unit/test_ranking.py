@@ -164,6 +164,10 @@ class TestScore:
         assert list(found.layer) == [2, 1, 0, 9]
         assert found.cosine_to_rank_0.tolist() == pytest.approx([1.0, 0.0, np.nan, -np.sqrt(0.5)], nan_ok=True)
 
+    def test_a_tie_goes_by_layer_before_position(self):
+        found = ranked([(-3, 2, 0.0, 1, 0), (-1, 1, 0.0, 1, 0), (-2, 1, 0.0, 1, 0)])
+        assert list(zip(found.position, found.layer, strict=True)) == [(-2, 1), (-1, 1), (-3, 2)]
+
 
 class TestDiverse:
     def test_the_next_best_unlike_those_taken(self):

@@ -499,6 +499,25 @@ class TestModelStages:
         assert len({path.read_bytes() for path in second.values()}) > 1
         verify(second.values())
 
+    def test_what_is_ablated_decides_not_what_it_is_called(self, at, caplog):
+        """Another ranking: "1" now stands for the directions of "0", and "0" for new ones."""
+        first = self.completed(at, "0")["0"].read_bytes()
+        basis = at / "combinations" / "0" / "basis.safetensors"
+        tensors, facts = read_tensors(basis)
+        renamed = at / "combinations" / "1" / "basis.safetensors"
+        write_tensors(renamed, tensors, facts | {"candidates": [{"rank": 1}]})
+        write_tensors(basis, {"basis": np.eye(32)[:1]}, facts)
+        outputs = [at / "combinations" / name / "completions" / "harmful.jsonl" for name in "01"]
+        caplog.set_level("INFO")
+        caplog.clear()
+        self.stage(
+            at, "completions", "--prompts", at / "harmful.jsonl", "--bases", basis, renamed,
+            "--max-new-tokens", 6, "--outputs", *outputs,
+        )  # fmt: skip
+        assert "completions: 1 of 2 items to compute" in caplog.messages
+        assert outputs[1].read_bytes() == first
+        assert outputs[0].read_bytes() != first
+
     def test_nothing_to_compute_loads_no_torch(self, at):
         outputs = self.completed(at, "none", "0")
         before = {name: path.read_bytes() for name, path in outputs.items()}
