@@ -65,6 +65,36 @@ class TestAtomic:
         artifacts.copy(tmp_path / "source", tmp_path / "folder" / "target")
         assert (tmp_path / "folder" / "target").read_bytes() == b"\x00content"
 
+    @pytest.mark.parametrize(
+        "write",
+        [
+            lambda path: artifacts.write_json(path, {"a": 1}),
+            lambda path: artifacts.write_jsonl(path, [{"a": 1}]),
+            lambda path: artifacts.write_tensors(path, {"x": np.ones(2)}, {}),
+            lambda path: artifacts.write_table(path, pd.DataFrame({"a": [1]})),
+            lambda path: artifacts.copy(path.with_name("source"), path),
+        ],
+        ids=["json", "jsonl", "tensors", "table", "copy"],
+    )
+    def test_every_writer_is_atomic(self, tmp_path, monkeypatch, write):
+        """The disk fills at the last moment: the old file stays, and the error names it."""
+        path = tmp_path / "file"
+        path.write_text("old")
+        (tmp_path / "source").write_text("new")
+
+        def full(_self, _target):
+            raise OSError(errno.ENOSPC, "full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(path), "replace", full)
+            with pytest.raises(OSError, match="full") as caught:
+                write(path)
+        assert caught.value.filename == str(path)
+        assert path.read_text() == "old"
+        assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "source"]
+        write(path)
+        assert path.read_bytes() != b"old"
+
 
 class TestHashes:
     def test_sha256(self, tmp_path):
