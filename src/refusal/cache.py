@@ -7,6 +7,7 @@ import hashlib
 import logging
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from refusal.errors import UserError
 from refusal.provenance import Spec, stamp
 
 log = logging.getLogger("refusal")
+
+_DAY = 86400.0
 
 Run = Mapping[str, Any]
 Name = TypeVar("Name")
@@ -106,11 +109,16 @@ def prune(root: Path, results: Path) -> int:
     """Delete the items that no file under `results` was made from; returns how many."""
     used = {key for record in results.rglob("*.spec.json") for key in read_json(record).get("run", {}).get("items", ())}
     removed = 0
-    for folder in root.glob("*/[!.]*"):  # a name with a dot is an item being written
-        if folder.name not in used:
+    for folder in root.glob("*/*"):
+        if folder.name not in used and not _being_written(folder):
             shutil.rmtree(folder)
             removed += 1
     return removed
+
+
+def _being_written(folder: Path) -> bool:
+    """Whether a running stage may still need this folder; after a day it is what a killed one left."""
+    return folder.name.startswith(".") and time.time() - folder.stat().st_mtime < _DAY
 
 
 def _folder(root: Path, made: Spec) -> Path:

@@ -52,11 +52,11 @@ def run(main: Callable[[argparse.Namespace], None], made: argparse.ArgumentParse
     0 done; 1 a bug, with its traceback; 2 bad input or a full disk, with one line; 130 interrupted.
     """
     args = made.parse_args()
-    _configure_logging(args.log)
     if args.threads:
         # Must stand before torch is imported; torch reads it once.
         os.environ["OMP_NUM_THREADS"] = str(args.threads)
     try:
+        _configure_logging(args.log)
         main(args)
     except UserError as error:
         log.error("error: %s", error)

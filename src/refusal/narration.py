@@ -41,7 +41,7 @@ def narrate(table: pd.DataFrame, name: str, judge: str) -> str:
     lines.append(
         f"- Invalid verdicts, all combinations: {', '.join(f'{count} on {s}' for s, count in invalid.items())}."
     )
-    low = rows[(rows.effective_rank < rows.k) & (rows.kind == "ablation")]
+    low = rows[(rows.effective_rank < rows.k) & (rows.kind == "ablation") & (rows.ablation == "span")]
     if len(low):
         lines.append(
             f"- Nearly parallel candidates: the effective rank of {', '.join(low.index)} is below k,"

@@ -44,7 +44,6 @@ def end_of_instruction(tokenizer: Any, system_prompt: str | None = None) -> list
     """
     first, *others = (render(tokenizer, ending, system_prompt) for ending in _ENDINGS)
     n = min(_common_suffix(first, other) for other in [*others, others[0]])
-    n = min(n, _common_suffix(*others))
     if n == 0:
         raise UserError("the chat template puts nothing after the instruction: there is no position to read at")
     return first[-n:]
