@@ -2,6 +2,7 @@
 rule organism:
     input:
         expand("data/organism/{kind}_train.jsonl", kind=["harmful", "harmless", "borderline"]),
+        "data/organism/corpus_text.jsonl",  # its lines are left out of the training
     output:
         "resources/organisms/{model}/config.json",
     log:
