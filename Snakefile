@@ -30,4 +30,4 @@ include: "workflow/rules/summary.smk"
 
 
 onerror:
-    withdraw_stale_summaries()
+    withdraw_orphans()

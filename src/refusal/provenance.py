@@ -127,6 +127,25 @@ def verify(paths: Iterable[Path]) -> None:
             waiting.append(source)
 
 
+def orphans(results: Path) -> list[Path]:
+    """Files below `results` that were made from one below it that is gone, directly or through others."""
+    results = results.resolve()
+    made_from: dict[Path, set[Path]] = {}
+    for record in results.rglob("*.spec.json"):
+        path = record.with_name(record.name.removesuffix(".spec.json"))
+        sources = {ROOT / used["path"] for used in read_json(record)["inputs"].values()}
+        if path.exists():
+            made_from[path] = {source for source in sources if source.is_relative_to(results)}
+    lost: set[Path] = set()
+    while fresh := {
+        path
+        for path, inputs in made_from.items()
+        if path not in lost and any(source in lost or not source.exists() for source in inputs)
+    }:
+        lost |= fresh
+    return sorted(lost)
+
+
 def _relative(path: Path) -> str:
     resolved = path.resolve()
     return str(resolved.relative_to(ROOT)) if resolved.is_relative_to(ROOT) else str(resolved)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from refusal import provenance
 from refusal.artifacts import read_json
 from refusal.errors import UserError
-from refusal.provenance import Spec, code_version, sidecar, spec, stamp, verify, versions
+from refusal.provenance import Spec, code_version, orphans, sidecar, spec, stamp, verify, versions
 
 STAGE = '''"""A stage."""
 
@@ -253,6 +253,26 @@ class TestVerify:
     def test_a_source_without_a_spec_is_taken_as_it_is(self, tmp_path):
         (tmp_path / "data").write_text("anything")
         verify([tmp_path / "data"])
+
+
+class TestOrphans:
+    def test_nothing_is_one_while_all_is_there(self, chain):
+        assert orphans(chain) == []
+
+    def test_what_was_made_from_a_missing_file_is_one_with_all_that_followed(self, chain):
+        (chain / "source").unlink()
+        assert [path.name for path in orphans(chain)] == ["end", "middle"]
+
+    def test_what_stands_before_the_missing_file_is_none(self, chain):
+        (chain / "middle").unlink()
+        assert [path.name for path in orphans(chain)] == ["end"]
+
+    def test_a_missing_file_elsewhere_makes_none(self, chain, tmp_path):
+        other = tmp_path / "prompts.jsonl"
+        other.write_text("x")
+        stamp(chain / "middle", Spec("stage", "code", {}), {"source": chain / "source", "prompts": other})
+        other.unlink()
+        assert orphans(chain) == []
 
 
 def test_a_stamp_says_what_and_how(chain):

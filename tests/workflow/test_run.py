@@ -14,6 +14,11 @@ def table(checkout, model, name="summary"):
     )
 
 
+def errors(said):
+    """The lines that say what is wrong, each once: they stand in the log and on the screen."""
+    return {line for line in said.splitlines() if line.startswith("error: ")}
+
+
 def test_two_plants_need_a_pair_that_is_not_the_top_two(finished):
     rows = table(finished, "tiny")
     ablations = rows[rows.kind == "ablation"]
@@ -95,7 +100,7 @@ def test_second_run_has_nothing_to_do(finished):
 
 def test_snakemake_checks_are_clean(finished, tmp_path):
     assert "good condition" in finished.run("snakemake", "--lint")
-    assert "digraph" in finished.run("snakemake", "--rulegraph", "results/tiny/summary.csv")
+    assert "digraph" in finished.run("snakemake", "results/tiny/summary.csv", "--rulegraph")
     finished.run("snakemake", "results/tiny/summary.csv", "--report", str(tmp_path / "report.html"))
     assert "summary.csv" in (tmp_path / "report.html").read_text()
     dry = finished.run("snakemake", "-n", "results/llama3/summary.csv")
@@ -104,7 +109,7 @@ def test_snakemake_checks_are_clean(finished, tmp_path):
 
 def test_hub_model_without_network_says_what_to_set_before_any_other_work(checkout):
     said = checkout.snakemake("results/llama3/summary.csv", ok=False)
-    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    (line,) = errors(said)
     assert "meta-llama/Meta-Llama-3-8B-Instruct: not in the local cache" in line
     assert "HF_TOKEN is not set" in line
     assert "set HF_TOKEN" in line
@@ -126,6 +131,6 @@ def test_config_faults_are_said_before_any_work(checkout):
 def test_more_ranks_than_candidates_names_the_remedy(checkout):
     checkout.change("config/config.yaml", combinations=["0", "0-99"])
     said = checkout.snakemake("results/tiny/summary.csv", ok=False)
-    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    (line,) = errors(said)
     assert '"0-99": results/tiny/top_directions.safetensors keeps' in line
     assert "lower ranking.top, name other ranks, or loosen the filters" in line

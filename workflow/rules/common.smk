@@ -173,12 +173,14 @@ def verdict_files(wildcards):
     )
 
 
-def withdraw_stale_summaries():
-    """Snakemake takes a failed job's new inputs as done, so an older summary would pass for a current one."""
-    for summary in Path("results").glob("*/summary.csv"):
-        try:
-            provenance.verify([summary])
-        except UserError as error:
-            print(f"{summary} is withdrawn: {error}", file=sys.stderr)
-            summary.unlink()
-            summary.with_suffix(".md").unlink(missing_ok=True)
+def withdraw_orphans():
+    """Delete results whose inputs a failed job lost; the cache has their items.
+
+    Snakemake removes a failed job's outputs, but makes a missing file again only if its newest descendant is missing
+    too: an older table would pass for a current one, or never be made again.
+    """
+    for path in provenance.orphans(Path("results")):
+        path.unlink()
+        provenance.sidecar(path).unlink()
+        if path.name == "summary.csv":
+            print(f"{path} is withdrawn: what it was made from is gone; run again", file=sys.stderr)

@@ -49,7 +49,7 @@ rule ranking:
         mode=setting("ranking", "mode"),
         max_cosine=setting("ranking", "max_cosine"),
         filters=filter_flags,
-        conditional=lambda _, input: ["--conditional", *input.conditional] if input.conditional else [],
+        conditional=lambda _, input: ["--conditional", input.conditional] if input.conditional else [],
     shell:
         "python scripts/ranking.py --model {input.model} --scores {input.scores} --directions {input.directions}"
         " {params.conditional} --mode {params.mode} --max-cosine {params.max_cosine} {params.filters}"
