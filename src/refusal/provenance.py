@@ -13,8 +13,8 @@ from refusal.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = {"refusal": ROOT / "src" / "refusal", "organism": ROOT / "organism"}
-_MANNER = {_PACKAGES["refusal"] / "cli.py", _PACKAGES["refusal"] / "errors.py"}
-"""How a stage is started and what it says: no result depends on it."""
+_MANNER = {_PACKAGES["refusal"] / name for name in ("cache.py", "cli.py", "errors.py", "provenance.py")}
+"""How a stage is started, what it says, where its results are kept: no result depends on it."""
 
 _LIBRARIES = ("torch", "transformers", "numpy")
 
@@ -46,7 +46,7 @@ def spec(stage: str, parameters: Mapping[str, Any], inputs: Mapping[str, Path]) 
 def code_version(stage: str) -> str:
     """Hash of the syntax trees of scripts/STAGE.py and of all it imports from this repository.
 
-    Comments, docstrings, layout, and how stages are started and speak do not count. Imports inside functions do.
+    Comments, docstrings, layout, and how stages are started, speak and keep results do not count. Imports inside functions do.
     Raises: UserError, no such script.
     """
     script = ROOT / "scripts" / f"{stage}.py"
