@@ -46,7 +46,8 @@ def spec(stage: str, parameters: Mapping[str, Any], inputs: Mapping[str, Path]) 
 def code_version(stage: str) -> str:
     """Hash of the syntax trees of scripts/STAGE.py and of all it imports from this repository.
 
-    Comments, docstrings, layout, and how stages are started, speak and keep results do not count. Imports inside functions do.
+    Comments, docstrings and layout do not count, nor how stages are started, speak and keep results. Imports inside
+    functions do.
     Raises: UserError, no such script.
     """
     script = ROOT / "scripts" / f"{stage}.py"
