@@ -49,11 +49,12 @@ rule model:
         "logs/{model}/model.log",
     benchmark:
         "logs/{model}/model.tsv"
-    # what is missing (a token, the network) is said before any other work
+    # first and alone: what is missing (a token, the network) is said before any other work
     priority: 100
     localrule: True
     conda:
         "../envs/refusal.yaml"
+    threads: 64
     params:
         code=code_version("model"),
         flags=model_flags,
