@@ -7,6 +7,7 @@ from pathlib import Path
 ROOT = Path(workflow.basedir)
 # Jobs run with this Python, and with the library of this checkout, whatever is installed or activated.
 environment = os.environ
+environment.pop("PYTHONDONTWRITEBYTECODE", None)  # imports of each stage would be compiled again, 7 s of them
 environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
 environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
 sys.path[:0] = [str(ROOT / "src")]
