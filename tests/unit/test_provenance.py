@@ -193,7 +193,7 @@ class TestVerify:
         return str(caught.value)
 
     def test_what_fits_passes(self, chain):
-        verify([chain / "end", chain / "middle", chain / "source"])
+        assert verify([chain / "end", chain / "middle", chain / "source"]) is None
 
     def test_a_changed_file(self, chain):
         (chain / "end").write_text("edited")
@@ -252,7 +252,7 @@ class TestVerify:
 
     def test_a_source_without_a_spec_is_taken_as_it_is(self, tmp_path):
         (tmp_path / "data").write_text("anything")
-        verify([tmp_path / "data"])
+        assert verify([tmp_path / "data"]) is None
 
 
 class TestOrphans:
