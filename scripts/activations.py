@@ -13,13 +13,12 @@ def main(args):
     made = spec("activations", {"model": model_key(args.model)}, prompts)
     if cache.pending(args.cache, {"activations": made}):
         from refusal.model.activations import mean_activations
-        from refusal.model.chat import encode
         from refusal.model.loading import load
 
         chat = load(args.model)
         means, counts = {}, {}
         for kind, file in prompts.items():
-            rows = encode(chat.tokenizer, read_jsonl(file), chat.system_prompt, chat.suffix)
+            rows = chat.encode(read_jsonl(file))
             means[kind], counts[kind] = mean_activations(chat, rows, args.batch_rows), len(rows)
         record = read_json(args.model)
         metadata = {"positions": record["positions"], "identity": record["identity"], "counts": counts}

@@ -24,13 +24,12 @@ def main(args):
 
 
 def _score(args, bases, prompts, todo):
-    from refusal.model.chat import encode
     from refusal.model.interventions import read_intervention
     from refusal.model.loading import load
     from refusal.model.scores import baseline_logits, score_groups
 
     chat = load(args.model)
-    rows = {k: encode(chat.tokenizer, read_jsonl(f), chat.system_prompt, chat.suffix) for k, f in prompts.items()}
+    rows = {k: chat.encode(read_jsonl(f)) for k, f in prompts.items()}
     done = {name: read_intervention(path) for name, path in bases.items()}
     baseline = baseline_logits(chat, rows["harmless"], args.batch_rows)
     harmful = {name: [(ids, what) for ids in rows["harmful"]] for name, what in done.items()}

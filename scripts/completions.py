@@ -17,7 +17,6 @@ def main(args):
         for name, path in bases.items()
     }
     if todo := cache.pending(args.cache, specs):
-        from refusal.model.chat import encode
         from refusal.model.generation import complete
         from refusal.model.interventions import read_intervention
         from refusal.model.loading import load
@@ -30,7 +29,7 @@ def main(args):
 
         complete(
             chat,
-            encode(chat.tokenizer, prompts, chat.system_prompt, chat.suffix),
+            chat.encode(prompts),
             {name: read_intervention(bases[name]) for name in todo},
             args.max_new_tokens,
             args.batch_rows,

@@ -55,10 +55,9 @@ def _load(args):
 
 
 def _score(chat, todo, table, directions, basis, args):
-    from refusal.model.chat import encode
     from refusal.model.scores import sweep
 
-    rows = encode(chat.tokenizer, read_jsonl(args.harmful), chat.system_prompt, chat.suffix)
+    rows = chat.encode(read_jsonl(args.harmful))
 
     def done(name, scores):
         cache.store(args.cache, todo[name], lambda path: write_json(path, scores), chat.run)

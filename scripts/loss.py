@@ -46,7 +46,6 @@ def _format(corpus, args):
 
 def _compute(args, todo, corpora, bases):
     from refusal.model import loss
-    from refusal.model.chat import encode
     from refusal.model.interventions import read_intervention
     from refusal.model.loading import load
 
@@ -65,7 +64,7 @@ def _compute(args, todo, corpora, bases):
             replies = [
                 row["token_ids"] + ([row["stop_token"]] if row["stop_token"] is not None else []) for row in rows
             ]
-            encoded = encode(chat.tokenizer, prompts, chat.system_prompt, chat.suffix)
+            encoded = chat.encode(prompts)
             spans = loss.completion_spans(encoded, replies, args.max_tokens)
         if not spans:
             raise UserError(f"{path}: no token to predict within {args.max_tokens} tokens: raise loss.max_tokens")

@@ -44,13 +44,12 @@ def _filtered(drawn, args):
         for name, prompts in drawn.items()
     }
     if todo := cache.pending(args.cache, specs):
-        from refusal.model.chat import encode
         from refusal.model.loading import load
         from refusal.model.scores import refusal_scores
 
         chat = load(args.model)
         for name, item in todo.items():
-            rows = encode(chat.tokenizer, drawn[name], chat.system_prompt, chat.suffix)
+            rows = chat.encode(drawn[name])
             scores = refusal_scores(chat, rows, args.batch_rows).tolist()
             cache.store(args.cache, item, lambda path, scores=scores: write_json(path, scores), chat.run)
     kept = {

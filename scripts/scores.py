@@ -27,12 +27,11 @@ def main(args):
         for name, (direction, layer) in candidates.items()
     }
     if todo := cache.pending(args.cache, specs):
-        from refusal.model.chat import encode
         from refusal.model.loading import load
         from refusal.model.scores import sweep
 
         chat = load(args.model)
-        rows = {k: encode(chat.tokenizer, read_jsonl(f), chat.system_prompt, chat.suffix) for k, f in prompts.items()}
+        rows = {k: chat.encode(read_jsonl(f)) for k, f in prompts.items()}
 
         def done(name, scores):
             cache.store(args.cache, todo[name], lambda path: write_json(path, scores), chat.run)

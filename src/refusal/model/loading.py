@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from refusal.artifacts import read_json
 from refusal.errors import UserError
 from refusal.hub import explained
+from refusal.model.chat import encode
 from refusal.model.families import Stream, check_stream, find_stream
 from refusal.provenance import versions
 
@@ -41,6 +43,15 @@ class ChatModel:
     def pad(self) -> int:
         """Any id serves: padding is masked out."""
         return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.stop_tokens[0]
+
+    @property
+    def width(self) -> int:
+        """Width d of the residual stream."""
+        return self.model.config.get_text_config().hidden_size
+
+    def encode(self, prompts: Sequence[dict]) -> list[list[int]]:
+        """Token ids of each prompt, as `refusal.model.chat.encode` gives them for this model."""
+        return encode(self.tokenizer, prompts, self.system_prompt, self.suffix)
 
     @property
     def run(self) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import torch
 
 from refusal.cli import progress
 from refusal.model.batching import in_batches, left_pad
-from refusal.model.chat import encode
 from refusal.model.interventions import Intervention, Rows, intervene
 from refusal.model.loading import ChatModel
 
@@ -30,7 +29,7 @@ def text_spans(tokenizer: Any, rows: Sequence[dict], max_tokens: int) -> list[Sp
 def chat_spans(chat: ChatModel, rows: Sequence[dict], max_tokens: int) -> list[Span]:
     """Instruction and response through the chat template; the response's tokens are predicted, the prompt is not."""
     prompts = [{"id": number, "instruction": row["instruction"]} for number, row in enumerate(rows)]
-    encoded = encode(chat.tokenizer, prompts, chat.system_prompt, chat.suffix)
+    encoded = chat.encode(prompts)
     responses = [chat.tokenizer(row["response"], add_special_tokens=False).input_ids for row in rows]
     return completion_spans(encoded, responses, max_tokens)
 

@@ -60,7 +60,7 @@ def last_logits(chat: ChatModel, rows: Sequence[Row]) -> torch.Tensor:
 
 def refusal_scores(chat: ChatModel, prompts: Sequence[list[int]], batch_rows: int) -> np.ndarray:
     """Refusal score of each prompt, unablated: [prompt] fp32, nats."""
-    clean = none(chat.model.config.get_text_config().hidden_size)
+    clean = none(chat.width)
     return score_groups(chat, {"": [(ids, clean) for ids in prompts]}, batch_rows, None)[""]["refusal_score"]
 
 
@@ -153,7 +153,7 @@ def sweep(
 
 def baseline_logits(chat: ChatModel, prompts: Sequence[list[int]], batch_rows: int) -> torch.Tensor:
     """Unablated logits [prompt, vocab] fp32 after each prompt, kept on the model's device."""
-    clean = none(chat.model.config.get_text_config().hidden_size)
+    clean = none(chat.width)
     batches = in_batches([(ids, clean) for ids in prompts], batch_rows, lambda rows: last_logits(chat, rows))
     return torch.cat([logits for _, logits in batches])
 
