@@ -14,12 +14,14 @@ def main(args):
     if cache.pending(args.cache, {"activations": made}):
         from refusal.model.activations import mean_activations
         from refusal.model.loading import load
+        from refusal.model.memory import room
 
-        chat = load(args.model)
+        chat = load(args.model, args.device_map)
+        fits = room(chat, args.batch_rows, args.memory_mib)
         means, counts = {}, {}
         for kind, file in prompts.items():
             rows = chat.encode(read_jsonl(file))
-            means[kind], counts[kind] = mean_activations(chat, rows, args.batch_rows), len(rows)
+            means[kind], counts[kind] = mean_activations(chat, rows, fits), len(rows)
         record = read_json(args.model)
         metadata = {"positions": record["positions"], "identity": record["identity"], "counts": counts}
         cache.store(args.cache, made, lambda path: write_tensors(path, means, metadata), chat.run)

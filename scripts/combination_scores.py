@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from refusal import cache, cli
+from refusal import cache, cli, parts
 from refusal.artifacts import read_jsonl, write_json
 from refusal.combinations import by_folder
 from refusal.identity import scoring_key
@@ -16,8 +16,11 @@ def main(args):
     prompts = {"harmful": args.harmful, "harmless": args.harmless}
     base = spec("combination_scores", {"model": scoring_key(args.model)}, prompts)
     specs = {name: cache.narrowed(base, basis=cache.content(path)) for name, path in bases.items()}
-    if todo := cache.pending(args.cache, specs):
+    if todo := cache.pending(args.cache, specs, args.part):
         _score(args, {name: bases[name] for name in todo}, prompts, todo)
+    if args.marker:
+        parts.mark(args.marker, args.part, [item.key for item in specs.values()])
+        return
     for name, output in outputs.items():
         inputs = prompts | {"model": args.model, "basis": bases[name]}
         cache.publish(args.cache, specs[name], output, inputs)
@@ -26,14 +29,16 @@ def main(args):
 def _score(args, bases, prompts, todo):
     from refusal.model.interventions import read_intervention
     from refusal.model.loading import load
+    from refusal.model.memory import room
     from refusal.model.scores import baseline_logits, score_groups
 
-    chat = load(args.model)
+    chat = load(args.model, args.device_map)
+    fits = room(chat, args.batch_rows, args.memory_mib)
     rows = {k: chat.encode(read_jsonl(f)) for k, f in prompts.items()}
     done = {name: read_intervention(path) for name, path in bases.items()}
-    baseline = baseline_logits(chat, rows["harmless"], args.batch_rows)
+    baseline = baseline_logits(chat, rows["harmless"], fits)
     harmful = {name: [(ids, what) for ids in rows["harmful"]] for name, what in done.items()}
-    bypass = score_groups(chat, harmful, args.batch_rows, None)
+    bypass = score_groups(chat, harmful, fits, what="bypass")
 
     def keep(name, harmless):
         value = {
@@ -49,7 +54,7 @@ def _score(args, bases, prompts, todo):
         cache.store(args.cache, todo[name], lambda path: write_json(path, value), chat.run)
 
     harmless = {name: [(ids, what) for ids in rows["harmless"]] for name, what in done.items()}
-    score_groups(chat, harmless, args.batch_rows, baseline, keep)
+    score_groups(chat, harmless, fits, baseline, keep, "kl")
 
 
 def _mean(values):
@@ -61,7 +66,8 @@ def parser():
     made.add_argument("--harmful", type=Path, required=True, help="harmful_val.jsonl")
     made.add_argument("--harmless", type=Path, required=True, help="harmless_val.jsonl")
     made.add_argument("--bases", type=Path, nargs="+", required=True, help="COMBINATION/basis.safetensors")
-    made.add_argument("--outputs", type=Path, nargs="+", required=True, help="COMBINATION/scores.json")
+    parts.flags(made)
+    made.add_argument("--outputs", type=Path, nargs="*", default=[], help="COMBINATION/scores.json")
     return made
 
 

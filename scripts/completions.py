@@ -1,8 +1,8 @@
-"""Greedy responses to a set of prompts under every combination, all in shared batches, finished ones kept."""
+"""Responses to a set of prompts under every combination, all in shared batches, finished ones kept."""
 
 from pathlib import Path
 
-from refusal import cache, cli
+from refusal import cache, cli, parts
 from refusal.artifacts import read_jsonl, write_jsonl
 from refusal.combinations import by_folder
 from refusal.identity import model_key
@@ -11,33 +11,49 @@ from refusal.provenance import spec
 
 def main(args):
     bases, outputs = by_folder(args.bases), by_folder(args.outputs, depth=2)
-    parameters = {"model": model_key(args.model), "max_new_tokens": args.max_new_tokens, "decoding": "greedy"}
-    specs = {
-        name: cache.narrowed(spec("completions", parameters, {"prompts": args.prompts}), basis=cache.content(path))
-        for name, path in bases.items()
+    sampled = {"temperature": args.temperature, "top_p": args.top_p, "seed": args.seed} if args.temperature else None
+    parameters = {
+        "model": model_key(args.model),
+        "max_new_tokens": args.max_new_tokens,
+        "decoding": sampled or "greedy",
     }
-    if todo := cache.pending(args.cache, specs):
-        from refusal.model.generation import complete
-        from refusal.model.interventions import read_intervention
-        from refusal.model.loading import load
-
-        chat, prompts = load(args.model), read_jsonl(args.prompts)
-
-        def done(name, completions):
-            rows = [_row(chat, prompt, one) for prompt, one in zip(prompts, completions, strict=True)]
-            cache.store(args.cache, todo[name], lambda path: write_jsonl(path, rows), chat.run)
-
-        complete(
-            chat,
-            chat.encode(prompts),
-            {name: read_intervention(bases[name]) for name in todo},
-            args.max_new_tokens,
-            args.batch_rows,
-            done,
-        )
+    base = spec("completions", parameters, {"prompts": args.prompts})
+    contents = {name: cache.content(path) for name, path in bases.items()}
+    specs = {name: cache.narrowed(base, basis=content) for name, content in contents.items()}
+    if todo := cache.pending(args.cache, specs, args.part):
+        _complete(args, todo, bases, contents, sampled)
+    if args.marker:
+        parts.mark(args.marker, args.part, [item.key for item in specs.values()])
+        return
     for name, output in outputs.items():
         inputs = {"model": args.model, "prompts": args.prompts, "basis": bases[name]}
         cache.publish(args.cache, specs[name], output, inputs)
+
+
+def _complete(args, todo, bases, contents, sampled):
+    from refusal.model.generation import complete
+    from refusal.model.interventions import read_intervention
+    from refusal.model.loading import load
+    from refusal.model.memory import room
+    from refusal.model.sampling import Sampling
+
+    chat, prompts = load(args.model, args.device_map), read_jsonl(args.prompts)
+
+    def done(name, completions):
+        rows = [_row(chat, prompt, one) for prompt, one in zip(prompts, completions, strict=True)]
+        cache.store(args.cache, todo[name], lambda path: write_jsonl(path, rows), chat.run)
+
+    complete(
+        chat,
+        chat.encode(prompts),
+        {name: read_intervention(bases[name]) for name in todo},
+        args.max_new_tokens,
+        room(chat, args.batch_rows, args.memory_mib),
+        done,
+        sampling=Sampling(**sampled) if sampled else None,
+        # by content: neither the order of prompts nor what ranks are called changes a draw
+        seeds={name: [f"{contents[name]}\n{prompt['instruction']}" for prompt in prompts] for name in todo},
+    )
 
 
 def _row(chat, prompt, completion):
@@ -58,7 +74,11 @@ def parser():
     made.add_argument("--prompts", type=Path, required=True)
     made.add_argument("--bases", type=Path, nargs="+", required=True, help="COMBINATION/basis.safetensors")
     made.add_argument("--max-new-tokens", type=int, default=128)
-    made.add_argument("--outputs", type=Path, nargs="+", required=True, help="COMBINATION/completions/SET.jsonl")
+    made.add_argument("--temperature", type=float, default=0.0, help="of sampling; 0 is greedy")
+    made.add_argument("--top-p", type=float, default=1.0, help="draw from the likeliest tokens that hold this share")
+    made.add_argument("--seed", type=int, default=42, help="of sampling")
+    parts.flags(made)
+    made.add_argument("--outputs", type=Path, nargs="*", default=[], help="COMBINATION/completions/SET.jsonl")
     return made
 
 

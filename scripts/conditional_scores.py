@@ -12,9 +12,10 @@ import pandas as pd
 from refusal import cache, cli
 from refusal.artifacts import read_json, read_jsonl, read_table, read_tensors, write_json, write_table
 from refusal.directions import span_basis
+from refusal.filters import Filters
 from refusal.identity import layers, scoring_key
 from refusal.provenance import spec, stamp
-from refusal.ranking import KEYS, Filters, apply_filters, best_first, candidate_directions
+from refusal.ranking import KEYS, apply_filters, best_first, candidate_directions
 
 
 def main(args):
@@ -23,16 +24,16 @@ def main(args):
     directions = candidate_directions(table, *read_tensors(args.directions))
     base = spec("conditional_scores", {"model": scoring_key(args.model)}, {"harmful": args.harmful})
     left = table[table.kept]
-    taken, steps, keys, chat, run = [], [], [], None, {}
+    taken, steps, keys, runner, run = [], [], [], None, {}
     for step in range(min(args.steps, len(left))):
         if step:
             basis = span_basis(directions[taken])[0]
             specs = {str(index): _item(base, basis, directions[index]) for index in left.index}
             if todo := cache.pending(args.cache, specs):
-                chat = chat or _load(args)
-                _score(chat, todo, table, directions, basis, args)
+                runner = runner or _load(args)
+                _score(*runner, todo, table, directions, basis, args)
             found = {index: cache.load(args.cache, specs[str(index)]) for index in left.index}
-            left = left.assign(bypass=[read_json(found[index][0])["bypass"] for index in left.index])
+            left = left.assign(bypass=[read_json(found[index][0]) for index in left.index])
             keys += [one.key for one in specs.values()]
             run = found[left.index[0]][1]
         steps.append(left.assign(step=step)[["step", *KEYS, "bypass"]])
@@ -50,20 +51,22 @@ def _item(base, basis, direction):
 
 def _load(args):
     from refusal.model.loading import load
+    from refusal.model.memory import room
 
-    return load(args.model)
+    chat = load(args.model, args.device_map)
+    return chat, room(chat, args.batch_rows, args.memory_mib)
 
 
-def _score(chat, todo, table, directions, basis, args):
-    from refusal.model.scores import sweep
+def _score(chat, room, todo, table, directions, basis, args):
+    from refusal.model.sweep import bypass
 
     rows = chat.encode(read_jsonl(args.harmful))
 
-    def done(name, scores):
-        cache.store(args.cache, todo[name], lambda path: write_json(path, scores), chat.run)
+    def done(name, value):
+        cache.store(args.cache, todo[name], lambda path: write_json(path, value), chat.run)
 
     candidates = {name: (directions[int(name)], int(table.layer[int(name)])) for name in todo}
-    sweep(chat, candidates, rows, [], args.batch_rows, done, taken=basis)
+    bypass(chat, candidates, rows, room, done, taken=basis)
 
 
 def parser():

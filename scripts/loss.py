@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from refusal import cache, cli
+from refusal import cache, cli, parts
 from refusal.artifacts import read_json, read_jsonl, write_json
 from refusal.combinations import by_folder
 from refusal.errors import UserError
@@ -29,8 +29,11 @@ def main(args):
         for corpus, path in corpora.items()
         for name, basis in bases.items()
     }
-    if todo := cache.pending(args.cache, specs):
+    if todo := cache.pending(args.cache, specs, args.part):
         _compute(args, todo, corpora, bases)
+    if args.marker:
+        parts.mark(args.marker, args.part, [item.key for item in specs.values()])
+        return
     for name, output in outputs.items():
         items = {corpus: cache.load(args.cache, specs[corpus, name]) for corpus in corpora}
         write_json(output, {corpus: _figures(read_json(data)) for corpus, (data, _) in items.items()})
@@ -48,8 +51,10 @@ def _compute(args, todo, corpora, bases):
     from refusal.model import loss
     from refusal.model.interventions import read_intervention
     from refusal.model.loading import load
+    from refusal.model.memory import room
 
-    chat = load(args.model)
+    chat = load(args.model, args.device_map)
+    fits = room(chat, args.batch_rows, args.memory_mib)
     for corpus, path in corpora.items():
         wanted = {name: read_intervention(bases[name]) for one, name in todo if one == corpus}
         if not wanted:
@@ -73,7 +78,7 @@ def _compute(args, todo, corpora, bases):
             value = {"nats": nats, "n_tokens": count}
             cache.store(args.cache, todo[corpus, name], lambda file: write_json(file, value), chat.run)
 
-        loss.losses(chat, spans, wanted, args.batch_rows, done)
+        loss.losses(chat, spans, wanted, fits, done)
 
 
 def _figures(total):
@@ -88,7 +93,8 @@ def parser():
     made.add_argument("--chat", type=Path, nargs="*", default=[], help="corpora of {instruction, response}")
     made.add_argument("--completions", type=Path, help="the baseline's responses, for on_distribution")
     made.add_argument("--max-tokens", type=int, default=256, help="longest sequence; what is beyond is cut")
-    made.add_argument("--outputs", type=Path, nargs="+", required=True, help="COMBINATION/loss.json")
+    parts.flags(made)
+    made.add_argument("--outputs", type=Path, nargs="*", default=[], help="COMBINATION/loss.json")
     return made
 
 

@@ -45,12 +45,14 @@ def _filtered(drawn, args):
     }
     if todo := cache.pending(args.cache, specs):
         from refusal.model.loading import load
+        from refusal.model.memory import room
         from refusal.model.scores import refusal_scores
 
-        chat = load(args.model)
+        chat = load(args.model, args.device_map)
+        fits = room(chat, args.batch_rows, args.memory_mib)
         for name, item in todo.items():
             rows = chat.encode(drawn[name])
-            scores = refusal_scores(chat, rows, args.batch_rows).tolist()
+            scores = refusal_scores(chat, rows, fits).tolist()
             cache.store(args.cache, item, lambda path, scores=scores: write_json(path, scores), chat.run)
     kept = {
         name: keep_by_score(prompts, read_json(cache.load(args.cache, specs[name])[0]), name.split("_")[0], name)

@@ -6,9 +6,10 @@ import numpy as np
 
 from refusal import cli
 from refusal.artifacts import read_table, read_tensors, write_table, write_tensors
+from refusal.filters import Filters
 from refusal.identity import layers
 from refusal.provenance import spec, stamp
-from refusal.ranking import Filters, apply_filters, candidate_directions, rank
+from refusal.ranking import apply_filters, candidate_directions, rank
 
 
 def main(args):

@@ -1,56 +1,96 @@
-"""The sweep: bypass, induce and kl of every candidate direction, on val prompts. Thresholds are not its business."""
+"""The sweep: induce, kl and bypass of candidate directions on val prompts.
+
+`screened` goes in the order of the filters: a late layer is not scored, kl only where induce is met, bypass only where
+kl is. `full` fills every cell.
+"""
 
 import hashlib
 from pathlib import Path
 
-from refusal import cache, cli
+from refusal import cache, cli, parts
 from refusal.artifacts import read_json, read_jsonl, read_tensors, write_json, write_table
 from refusal.directions import ZERO
-from refusal.identity import scoring_key
-from refusal.provenance import spec, stamp
+from refusal.filters import FALLS, LATE, SWEPT, Filters
+from refusal.identity import layers, scoring_key
+from refusal.provenance import Spec, code_version, spec, stamp
 
 
 def main(args):
     tensors, metadata = read_tensors(args.directions)
-    directions, positions = tensors["directions"], [token["position"] for token in metadata["positions"]]
-    prompts = {"harmful": args.harmful, "harmless": args.harmless}
-    model = scoring_key(args.model)
-    cells = [(row, layer) for row in range(len(positions)) for layer in range(directions.shape[1])]
-    candidates = {
-        f"position {positions[row]}, layer {layer}": (directions[row, layer], layer)
+    positions = [token["position"] for token in metadata["positions"]]
+    cells = [(row, layer) for row in range(len(positions)) for layer in range(tensors["directions"].shape[1])]
+    candidates = {(row, layer): (tensors["directions"][row, layer], layer) for row, layer in cells}
+    filters = Filters(args.max_kl, args.min_induce, args.max_layer_share, layers(args.model))
+    screened = args.sweep == "screened"
+    notes = {
+        (row, layer): ZERO if metadata["zero"][row][layer] else f"not scored: {LATE}"
         for row, layer in cells
-        if not metadata["zero"][row][layer]
+        if metadata["zero"][row][layer] or (screened and layer >= filters.layer_limit)
     }
-    base = spec("scores", {"model": model}, prompts)
-    specs = {
-        name: cache.narrowed(base, direction=hashlib.sha256(direction.tobytes()).hexdigest(), layer=layer)
-        for name, (direction, layer) in candidates.items()
-    }
-    if todo := cache.pending(args.cache, specs):
-        from refusal.model.loading import load
-        from refusal.model.scores import sweep
-
-        chat = load(args.model)
-        rows = {k: chat.encode(read_jsonl(f)) for k, f in prompts.items()}
-
-        def done(name, scores):
-            cache.store(args.cache, todo[name], lambda path: write_json(path, scores), chat.run)
-
-        sweep(chat, {name: candidates[name] for name in todo}, rows["harmful"], rows["harmless"], args.batch_rows, done)
-    table, run = [], {}
-    for row, layer in cells:
-        name = f"position {positions[row]}, layer {layer}"
-        entry = {"source": metadata["source"], "position": positions[row], "layer": layer}
-        if name in specs:
-            data, run = cache.load(args.cache, specs[name])
-            entry |= read_json(data)
-        table.append(entry | {"note": "" if name in specs else ZERO})
+    left = parts.share([cell for cell in cells if cell not in notes], args.part)
+    sweep = _Sweep(args)
+    found, keys, run = {cell: {} for cell in cells}, [], {}
+    for score in SWEPT:
+        specs = {cell: sweep.spec(score, *candidates[cell]) for cell in left}
+        if todo := cache.pending(args.cache, specs):
+            sweep.run(score, {cell: candidates[cell] for cell in todo}, todo)
+        for cell, item in specs.items():
+            data, run = cache.load(args.cache, item)
+            found[cell][score] = read_json(data)
+            keys.append(item.key)
+        if screened:
+            fallen = [cell for cell in left if not filters.meets(score, found[cell][score])]
+            rest = ", ".join(SWEPT[SWEPT.index(score) + 1 :])
+            notes |= dict.fromkeys(fallen, f"{rest} not scored: {FALLS[score]}")
+            left = [cell for cell in left if cell not in notes]
+    if args.marker:
+        parts.mark(args.marker, args.part, keys)
+        return
+    table = [
+        {"source": metadata["source"], "position": positions[row], "layer": layer}
+        | found[row, layer]
+        | {"note": notes.get((row, layer), "")}
+        for row, layer in cells
+    ]
     import pandas as pd
 
-    columns = ["source", "position", "layer", "bypass", "induce", "kl", "note"]
-    write_table(args.output, pd.DataFrame(table, columns=columns))
-    inputs = prompts | {"directions": args.directions, "model": args.model}
-    stamp(args.output, base, inputs, run | {"items": [one.key for one in specs.values()]})
+    write_table(args.output, pd.DataFrame(table, columns=["source", "position", "layer", "bypass", *SWEPT[:2], "note"]))
+    parameters = {"model": scoring_key(args.model), "sweep": args.sweep} | (
+        {"filters": vars(filters)} if screened else {}
+    )
+    inputs = {"harmful": args.harmful, "harmless": args.harmless, "directions": args.directions, "model": args.model}
+    stamp(args.output, spec("scores", parameters, inputs), inputs, run | {"items": keys})
+
+
+class _Sweep:
+    """What one score of one candidate depends on, and how scores are computed; the model is loaded once, if at all."""
+
+    def __init__(self, args):
+        self.args, self.chat = args, None
+        self.prompts = {"induce": args.harmless, "kl": args.harmless, "bypass": args.harmful}
+        self.code, self.model = code_version("scores"), scoring_key(args.model)
+        self.inputs = {score: {"prompts": cache.content(path)} for score, path in self.prompts.items()}
+
+    def spec(self, score, direction, layer):
+        parameters = {"model": self.model, "score": score, "direction": hashlib.sha256(direction.tobytes()).hexdigest()}
+        # an ablation acts on all layers
+        parameters |= {"layer": layer} if score == "induce" else {}
+        return Spec("scores", self.code, parameters, self.inputs[score])
+
+    def run(self, score, candidates, todo):
+        from refusal.model import sweep
+        from refusal.model.loading import load
+        from refusal.model.memory import room
+
+        if self.chat is None:
+            self.chat = load(self.args.model, self.args.device_map)
+            self.room = room(self.chat, self.args.batch_rows, self.args.memory_mib)
+
+        def done(cell, value):
+            cache.store(self.args.cache, todo[cell], lambda path: write_json(path, value), self.chat.run)
+
+        compute = {"induce": sweep.induce, "kl": sweep.divergence, "bypass": sweep.bypass}[score]
+        compute(self.chat, candidates, self.chat.encode(read_jsonl(self.prompts[score])), self.room, done)
 
 
 def parser():
@@ -58,7 +98,10 @@ def parser():
     made.add_argument("--directions", type=Path, required=True)
     made.add_argument("--harmful", type=Path, required=True, help="harmful_val.jsonl")
     made.add_argument("--harmless", type=Path, required=True, help="harmless_val.jsonl")
-    made.add_argument("--output", type=Path, required=True)
+    made.add_argument("--sweep", choices=["screened", "full"], default="screened")
+    cli.filter_flags(made)
+    parts.flags(made)
+    made.add_argument("--output", type=Path, help="candidate_scores.csv")
     return made
 
 

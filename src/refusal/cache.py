@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from refusal.artifacts import copy, digest, read_json, read_tensors, sha256, write_json
 from refusal.errors import UserError
+from refusal.parts import WHOLE, Part, share
 from refusal.provenance import Spec, stamp
 
 log = logging.getLogger("refusal")
@@ -42,20 +43,17 @@ def content(path: Path) -> str:
     return digest([shapes, {key: metadata.get(key) for key in ("kind", "ablation", "layer")}])
 
 
-def pending(root: Path, specs: Mapping[Name, Spec]) -> dict[Name, Spec]:
+def pending(root: Path, specs: Mapping[Name, Spec], part: Part = WHOLE) -> dict[Name, Spec]:
     """Those of the named specs that the cache does not hold; two names with equal specs count once.
 
     A damaged item is removed and pending again. Says how many there are.
+    part: of the items, whether the cache holds them or not: parts of several jobs never meet.
     """
-    todo: dict[Name, Spec] = {}
-    keys = set()
-    for name, wanted in specs.items():
-        if wanted.key not in keys and not _whole(_folder(root, wanted)):
-            todo[name] = wanted
-            keys.add(wanted.key)
-    if specs:
-        stage = next(iter(specs.values())).stage
-        log.info("%s: %d of %d items to compute", stage, len(todo), len({wanted.key for wanted in specs.values()}))
+    distinct = {wanted.key: name for name, wanted in reversed(specs.items())}
+    names = share(list(reversed(distinct.values())), part)
+    todo = {name: specs[name] for name in names if not _whole(_folder(root, specs[name]))}
+    if names:
+        log.info("%s: %d of %d items to compute", specs[names[0]].stage, len(todo), len(names))
     return todo
 
 

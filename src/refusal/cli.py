@@ -31,11 +31,13 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def stage_parser(description: str) -> argparse.ArgumentParser:
-    """A parser for a stage that runs the model: --model, --cache and --batch-rows beside those of all."""
+    """A parser for a stage that runs the model: which, on what, within which memory, beside the flags of all."""
     made = parser(description)
     made.add_argument("--model", type=Path, required=True, help="model.json of the model step")
     made.add_argument("--cache", type=Path, default=Path("cache"), help="folder of finished items")
-    made.add_argument("--batch-rows", type=int, default=256, help="rows of a batch; changes no result")
+    made.add_argument("--batch-rows", type=int, default=512, help="most rows of a batch; changes no result")
+    made.add_argument("--memory-mib", type=int, default=0, help="memory of batches; 0: a share of what is free")
+    made.add_argument("--device-map", default="auto", help="auto, or a JSON file: module name -> device")
     return made
 
 

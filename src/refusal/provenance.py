@@ -13,7 +13,7 @@ from refusal.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = {"refusal": ROOT / "src" / "refusal", "organism": ROOT / "organism"}
-_MANNER = {_PACKAGES["refusal"] / name for name in ("cache.py", "cli.py", "errors.py", "provenance.py")}
+_MANNER = {_PACKAGES["refusal"] / name for name in ("cache.py", "cli.py", "errors.py", "parts.py", "provenance.py")}
 """How a stage is started, what it says, where its results are kept: no result depends on it."""
 
 _LIBRARIES = ("torch", "transformers", "numpy")

@@ -1,31 +1,19 @@
 """From candidate scores to ranks: filters, then an order. Cheap, so a threshold never reruns the sweep."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from refusal.directions import ZERO, unit
 from refusal.errors import UserError
+from refusal.filters import FALLS, LATE, Filters
+
+UNSCORED = "not scored"
+"""Why a candidate falls that meets the thresholds, where the sweep was screened by other ones."""
 
 KEYS = ["source", "position", "layer"]
 """What a candidate is called by; index within (source, position, layer) joins them when a source gives several."""
-
-
-@dataclass(frozen=True)
-class Filters:
-    """Thresholds a candidate must meet: kl and induce in nats; its layer below int(max_layer_share x layers)."""
-
-    max_kl: float
-    min_induce: float
-    max_layer_share: float
-    layers: int
-
-    @property
-    def layer_limit(self) -> int:
-        """Candidates of this layer and above fall."""
-        return int(self.max_layer_share * self.layers)
 
 
 def candidate_directions(table: pd.DataFrame, tensors: Mapping[str, np.ndarray], metadata: Mapping) -> np.ndarray:
@@ -43,10 +31,11 @@ def apply_filters(scores: pd.DataFrame, filters: Filters) -> pd.DataFrame:
     Source: arXiv:2406.11717, section 2.3 and appendix C (selecting a direction).
     """
     table = scores.copy()
+    # a score that a screened sweep left out is no reason: the candidate fell before
     falls = {
-        "late layer": table.layer >= filters.layer_limit,
-        "low induce": ~(table.induce >= filters.min_induce),
-        "high kl": ~(table.kl <= filters.max_kl),
+        LATE: table.layer >= filters.layer_limit,
+        FALLS["induce"]: table.induce < filters.min_induce,
+        FALLS["kl"]: table.kl > filters.max_kl,
     }
     zero = table.note == ZERO
     reasons = pd.DataFrame({name: np.where(fallen & ~zero, name, "") for name, fallen in falls.items()})
@@ -54,6 +43,8 @@ def apply_filters(scores: pd.DataFrame, filters: Filters) -> pd.DataFrame:
         ZERO if is_zero else "; ".join(filter(None, row))
         for is_zero, row in zip(zero, reasons.itertuples(index=False), strict=True)
     ]
+    unscored = (table.reason == "") & table[["induce", "kl", "bypass"]].isna().any(axis=1)
+    table.loc[unscored, "reason"] = UNSCORED
     table["kept"] = table.reason == ""
     if not table.kept.any():
         raise UserError(_none_left(table, falls, zero))
@@ -96,6 +87,8 @@ def best_first(table: pd.DataFrame) -> list:
     return list(table.sort_values(["bypass", "layer", "position"], kind="stable").index)
 
 
+_KL_OPEN = " (if their kl, not scored yet, is met; `ranking.sweep: full` scores it)"
+
 Order = Callable[[pd.DataFrame, np.ndarray, float, pd.DataFrame | None], tuple[list, dict]]
 
 
@@ -135,22 +128,26 @@ def _none_left(table: pd.DataFrame, falls: dict, zero: pd.Series) -> str:
         f"ranking: no candidate of {len(table)} is left; removed by filter: {ZERO} {int(zero.sum())}, {counts}"
         " (one may fall by several);"
     )
-    fallen = pd.DataFrame(falls)[~zero & table[["induce", "kl"]].notna().all(axis=1)]
-    if fallen.empty:
+    late = falls[LATE] & ~zero & table.induce.isna()  # by a screened sweep; nothing else is known of them
+    scored = table.induce.notna() & ~zero
+    if not scored.any() and not late.any():
         return f"{head} no threshold would leave some: harmful and harmless train prompts have equal activations"
+    fallen = pd.DataFrame(falls)[scored]
     # those that need the fewest thresholds loosened, by which these are
     nearest = fallen[fallen.sum(axis=1) == fallen.sum(axis=1).min()]
     advice = []
     for which, group in nearest.groupby(list(nearest)):
         needed = [name for name, is_needed in zip(nearest, which, strict=True) if is_needed]
         rows = table.loc[group.index]
-        mildest = rows.loc[rows.kl.idxmin() if "high kl" in needed else rows.induce.idxmax()]
+        mildest = rows.loc[rows.kl.idxmin() if FALLS["kl"] in needed else rows.induce.idxmax()]
         loosened = {
-            "late layer": "ranking.max_layer_share: 1.0",
-            "low induce": f"ranking.min_induce: {_floor(mildest.induce)}",
-            "high kl": f"ranking.max_kl: {_ceil(mildest.kl)}",
+            LATE: "ranking.max_layer_share: 1.0",
+            FALLS["induce"]: f"ranking.min_induce: {_floor(mildest.induce)}",
+            FALLS["kl"]: f"ranking.max_kl: {_ceil(mildest.kl)}",
         }
-        advice.append(" with ".join(loosened[name] for name in needed))
+        advice.append(" with ".join(loosened[name] for name in needed) + ("" if rows.kl.notna().all() else _KL_OPEN))
+    if scored.sum() == 0:
+        advice = ["ranking.max_layer_share: 1.0 (none of their scores is known yet)"]
     return f"{head} would leave some: {' or '.join(advice)}"
 
 

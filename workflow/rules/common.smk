@@ -26,8 +26,17 @@ except UserError as error:
 
 # Of the stages that run a model. None of it changes a result, so it goes by resources, which are no reason to run again.
 CACHE = config["run"]["cache"]
-MODEL_RUN = {"gpu": 1, "batch_rows": config["run"]["batch_rows"], "cache": CACHE}
-RUN = "--cache {resources.cache:q} --batch-rows {resources.batch_rows} --threads {threads}"
+MODEL_RUN = {
+    "gpu": 1,
+    "batch_rows": config["run"]["batch_rows"],
+    "batch_mib": int(1024 * (config["run"]["memory_gib"] or 0)),
+    "device_map": config["run"]["device_map"],
+    "cache": CACHE,
+}
+RUN = (
+    "--cache {resources.cache:q} --batch-rows {resources.batch_rows} --memory-mib {resources.batch_mib}"
+    " --device-map {resources.device_map:q} --threads {threads}"
+)
 
 # Ranks that some combination names, so that many are needed.
 RANKS = 1 + max(rank for name in COMBINATIONS for rank in combinations.parse(name).ranks)
@@ -40,6 +49,8 @@ wildcard_constraints:
     split="train|val|test",
     judge="[^/]+",
     corpus="[a-z][a-z0-9_]*",
+    part="[0-9]+",
+    parts="[0-9]+",
 
 
 @lru_cache
@@ -66,6 +77,30 @@ def setting(*keys):
 def of_combinations(path):
     """A path of each combination; the model stays a wildcard."""
     return expand(path, combination=COMBINATIONS, allow_missing=True)
+
+
+def parts_of(stage, name=None):
+    """A lookup of the markers of a stage's parts; none where one job does it all, or for a part itself."""
+
+    def look_up(wildcards):
+        count = config["run"]["jobs"][stage]
+        if count == 1 or "part" in wildcards.keys():
+            return []
+        path = f"results/{{model}}/parts/{name or stage}.{{part}}-of-{count}.json"
+        return expand(path, part=range(count), **wildcards)
+
+    return look_up
+
+
+def written_to(flag):
+    """The flags of where results go; a part leaves them in the cache, and its output says that it is done."""
+
+    def look_up(wildcards, output):
+        if "part" in wildcards.keys():
+            return ["--part", f"{wildcards.part}/{wildcards.parts}", "--marker", output]
+        return [flag, *output]
+
+    return look_up
 
 
 def as_flags(values):
@@ -122,6 +157,19 @@ def test_file(wildcards):
     return files[f"{wildcards.prompts}_test"]
 
 
+def sweep_flags(wildcards):
+    """What the sweep may leave out; in mode `full` thresholds are none of its business."""
+    mode = study(wildcards.model).settings["ranking"]["sweep"]
+    return ["--sweep", mode, *(filter_flags(wildcards) if mode == "screened" else [])]
+
+
+def sampling_flags(wildcards):
+    """Temperature, top_p and seed; nothing where decoding is greedy, which no seed changes."""
+    settings = study(wildcards.model).settings
+    sampling = settings["completions"]["sampling"]
+    return as_flags({**sampling, "seed": settings["seed"]}) if sampling else []
+
+
 def filter_flags(wildcards):
     """The thresholds as flags."""
     ranking = study(wildcards.model).settings["ranking"]
@@ -153,6 +201,12 @@ def own_responses(wildcards):
     """The baseline's responses to harmless prompts, where the study asks for the loss on them."""
     path = f"results/{wildcards.model}/combinations/none/completions/harmless.jsonl"
     return path if study(wildcards.model).settings["loss"]["on_distribution"] else []
+
+
+def own_responses_flag(wildcards):
+    """The same as a flag."""
+    path = own_responses(wildcards)
+    return ["--completions", path] if path else []
 
 
 def corpus_flags(wildcards):

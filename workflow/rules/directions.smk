@@ -46,6 +46,7 @@ rule scores:
         directions="results/{model}/directions.safetensors",
         harmful="results/{model}/prompts/harmful_val.jsonl",
         harmless="results/{model}/prompts/harmless_val.jsonl",
+        parts=parts_of("scores"),
     output:
         "results/{model}/candidate_scores.csv",
     log:
@@ -59,6 +60,17 @@ rule scores:
         **MODEL_RUN,
     params:
         code=code_version("scores"),
+        sweep=sweep_flags,
+        to=written_to("--output"),
     shell:
         "python scripts/scores.py --model {input.model} --directions {input.directions} --harmful {input.harmful}"
-        f" --harmless {{input.harmless}} --output {{output}} {RUN} --log {{log}}"
+        f" --harmless {{input.harmless}} {{params.sweep}} {RUN} {{params.to}} --log {{log}}"
+
+
+use rule scores as scores_part with:
+    output:
+        temp("results/{model}/parts/scores.{part}-of-{parts}.json"),
+    log:
+        "logs/{model}/scores.{part}-of-{parts}.log",
+    benchmark:
+        "logs/{model}/scores.{part}-of-{parts}.tsv"

@@ -27,6 +27,7 @@ rule loss:
         text=corpora("text"),
         chat=corpora("chat"),
         completions=own_responses,
+        parts=parts_of("loss"),
     output:
         of_combinations("results/{model}/combinations/{combination}/loss.json"),
     log:
@@ -41,11 +42,20 @@ rule loss:
     params:
         code=code_version("loss"),
         max_tokens=setting("loss", "max_tokens"),
-        completions=lambda _, input: ["--completions", input.completions] if input.completions else [],
+        completions=own_responses_flag,
+        to=written_to("--outputs"),
     shell:
         "python scripts/loss.py --model {input.model} --bases {input.bases} --text {input.text} --chat {input.chat}"
-        " {params.completions} --max-tokens {params.max_tokens} --outputs {output}"
-        f" {RUN} --log {{log}}"
+        f" {{params.completions}} --max-tokens {{params.max_tokens}} {RUN} {{params.to}} --log {{log}}"
+
+
+use rule loss as loss_part with:
+    output:
+        temp("results/{model}/parts/loss.{part}-of-{parts}.json"),
+    log:
+        "logs/{model}/loss.{part}-of-{parts}.log",
+    benchmark:
+        "logs/{model}/loss.{part}-of-{parts}.tsv"
 
 
 rule combination_scores:
@@ -54,6 +64,7 @@ rule combination_scores:
         bases=of_combinations("results/{model}/combinations/{combination}/basis.safetensors"),
         harmful="results/{model}/prompts/harmful_val.jsonl",
         harmless="results/{model}/prompts/harmless_val.jsonl",
+        parts=parts_of("combination_scores"),
     output:
         of_combinations("results/{model}/combinations/{combination}/scores.json"),
     log:
@@ -67,7 +78,16 @@ rule combination_scores:
         **MODEL_RUN,
     params:
         code=code_version("combination_scores"),
+        to=written_to("--outputs"),
     shell:
-        "python scripts/combination_scores.py --model {input.model} --harmful {input.harmful}"
-        " --harmless {input.harmless} --bases {input.bases} --outputs {output}"
-        f" {RUN} --log {{log}}"
+        "python scripts/combination_scores.py --model {input.model} --harmful {input.harmful} --harmless {input.harmless}"
+        f" --bases {{input.bases}} {RUN} {{params.to}} --log {{log}}"
+
+
+use rule combination_scores as combination_scores_part with:
+    output:
+        temp("results/{model}/parts/combination_scores.{part}-of-{parts}.json"),
+    log:
+        "logs/{model}/combination_scores.{part}-of-{parts}.log",
+    benchmark:
+        "logs/{model}/combination_scores.{part}-of-{parts}.tsv"

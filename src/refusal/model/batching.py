@@ -1,7 +1,9 @@
-"""Rows into batches: left padding, and smaller batches when memory runs out."""
+"""Rows into batches: left padding, how many rows fit, and fewer of them when memory runs out."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -14,12 +16,87 @@ Row = TypeVar("Row")
 Result = TypeVar("Result")
 
 
-def left_pad(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> dict[str, torch.Tensor]:
+class OutOfMemoryError(Exception):
+    """The device's memory, or the machine's, did not hold a batch."""
+
+
+class Room:
+    """How many rows a batch may have: a number of rows, and bytes. It shrinks when memory runs out, and stays so.
+
+    rows: at most; memory: bytes for what a batch needs beside the weights.
+    """
+
+    def __init__(self, rows: int, memory: float = math.inf) -> None:
+        self.rows = rows
+        self.memory = memory
+
+    def fitting(self, costs: Iterable[int]) -> int:
+        """How many of the next rows fit together, at least one; each costs what the dearest of them does (padding).
+
+        costs: bytes of each row alone.
+        """
+        count, dearest = 0, 0
+        for cost in costs:
+            dearest = max(dearest, cost)
+            if count == self.rows or (count and (count + 1) * dearest > self.memory):
+                break
+            count += 1
+        return count
+
+    def shrink(self, rows: int) -> None:
+        """Half of the rows that did not fit, from here on.
+
+        Raises: UserError, it was a single one.
+        """
+        if rows == 1:
+            raise UserError("out of memory with a single row: use a larger device, a smaller dtype or shorter prompts")
+        self.rows = rows // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        log.warning("out of memory: batches of %d rows from here on (run.batch_rows)", self.rows)
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Within the block, running out of memory is OutOfMemoryError, on a GPU and on the processor alike."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):  # of the processor's allocator; it has no type of its own
+            raise
+        raise OutOfMemoryError from error
+
+
+def in_batches(
+    rows: Sequence[Row], room: Room, cost: Callable[[Row], int], compute: Callable[[Sequence[Row]], Result]
+) -> Iterator[tuple[Sequence[Row], Result]]:
+    """Yield (batch, compute(batch)) over consecutive rows, as many at a time as there is room for.
+
+    cost: bytes that a row needs.
+    Raises: UserError, one row alone does not fit.
+    """
+    start = 0
+    while start < len(rows):
+        batch = rows[start : start + room.fitting(cost(row) for row in rows[start : start + room.rows])]
+        try:
+            with memory_errors():
+                result = compute(batch)
+        except OutOfMemoryError:
+            room.shrink(len(batch))
+            continue
+        yield batch, result
+        start += len(batch)
+
+
+def left_pad(rows: Sequence[Sequence[int]], pad: int, device: torch.device, width: int = 0) -> dict[str, torch.Tensor]:
     """Rows of token ids as model inputs: `input_ids`, `attention_mask`, `position_ids`, each [row, token].
 
     The last column is every row's last token; positions count real tokens only, so padding changes nothing.
+    width: columns, if more than the longest row needs.
     """
-    width = max(map(len, rows))
+    width = max(width, *map(len, rows))
     ids = torch.full((len(rows), width), pad, dtype=torch.long)
     mask = torch.zeros((len(rows), width), dtype=torch.long)
     for number, row in enumerate(rows):
@@ -31,29 +108,3 @@ def left_pad(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> d
         "attention_mask": mask.to(device),
         "position_ids": positions.to(device),
     }
-
-
-def in_batches(
-    rows: Sequence[Row], size: int, compute: Callable[[Sequence[Row]], Result]
-) -> Iterator[tuple[Sequence[Row], Result]]:
-    """Yield (batch, compute(batch)) over consecutive rows, at most `size` at a time.
-
-    When the device's memory runs out the size is halved, said, and kept for the rest.
-    Raises: UserError, one row alone does not fit.
-    """
-    start = 0
-    while start < len(rows):
-        batch = rows[start : start + size]
-        try:
-            result = compute(batch)
-        except torch.OutOfMemoryError:
-            if len(batch) == 1:
-                raise UserError(
-                    "out of memory with a single row: use a larger device, a smaller dtype or shorter prompts"
-                ) from None
-            size = len(batch) // 2
-            torch.cuda.empty_cache()
-            log.warning("out of memory: batches of %d rows from here on (run.batch_rows)", size)
-            continue
-        yield batch, result
-        start += len(batch)

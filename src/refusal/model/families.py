@@ -28,6 +28,12 @@ class Stream:
     writers: tuple[tuple[nn.Module, ...], ...]
 
     @property
+    def device(self) -> torch.device:
+        """Where token ids go; of weights that accelerate keeps elsewhere, where they are computed with."""
+        placed = getattr(getattr(self.embedding, "_hf_hook", None), "execution_device", None)
+        return torch.device(placed) if placed is not None else self.embedding.weight.device
+
+    @property
     def all_writers(self) -> tuple[nn.Module, ...]:
         """Every module whose output goes into the stream, in order."""
         return (self.embedding, *(module for layer in self.writers for module in layer))
@@ -88,7 +94,7 @@ def check_stream(model: nn.Module, stream: Stream, token_ids: Sequence[int]) -> 
             hooks.callback(layer.register_forward_hook(keep(number), with_kwargs=True).remove)
             for writer in stream.writers[number]:
                 hooks.callback(writer.register_forward_hook(collect(number)).remove)
-        model(torch.tensor([list(token_ids)], device=stream.embedding.weight.device), use_cache=False)
+        model(torch.tensor([list(token_ids)], device=stream.device), use_cache=False)
     # rounding of each addition: bf16 keeps 8 bits
     tolerance = 1e-4 if model.dtype == torch.float32 else 2e-2
     embedded = written[-1][0].double()

@@ -1,18 +1,26 @@
-"""Greedy decoding of combinations x prompts in shared batches."""
+"""Decoding of combinations x prompts: rows leave as they finish, and waiting ones take their places."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
-from transformers import DynamicCache
 
 from refusal.cli import progress
-from refusal.model.batching import in_batches, left_pad
+from refusal.model.batching import OutOfMemoryError, Room, memory_errors
 from refusal.model.interventions import Intervention, Rows, intervene
+from refusal.model.keyvalues import KeyValues
 from refusal.model.loading import ChatModel
+from refusal.model.memory import footprint
+from refusal.model.passes import forward, shared_prefix
+from refusal.model.sampling import Sampling, drawn, likeliest
+
+Choose = Callable[[torch.Tensor, Sequence["_Row"]], torch.Tensor]
+"""Logits [row, vocab] and their rows -> token ids [row], which are also written down in the rows."""
 
 _COMPACT = 0.125
-"""Finished rows leave the batch once they are this share of it; each leave copies the key-value cache."""
+"""Finished rows leave the batch, and waiting ones enter, once they are this share of it: it copies keys and values."""
 
 
 @dataclass(frozen=True)
@@ -23,85 +31,162 @@ class Completion:
     stop_token: int | None
 
 
+@dataclass(eq=False)
+class _Row:
+    """A response in the making. draws: a uniform number [max_new_tokens] for each token, where it is sampled."""
+
+    name: str
+    number: int
+    ids: list[int]
+    intervention: Intervention
+    draws: np.ndarray | None
+    tokens: list[int] = field(default_factory=list)
+    stop_token: int | None = None
+    ended: bool = False
+
+
 def complete(
     chat: ChatModel,
     prompts: Sequence[list[int]],
     interventions: Mapping[str, Intervention],
     max_new_tokens: int,
-    batch_rows: int,
+    room: Room,
     done: Callable[[str, list[Completion]], None],
+    sampling: Sampling | None = None,
+    seeds: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    """Greedy responses of every prompt under every intervention.
+    """Responses of every prompt under every intervention; greedy, unless sampling is asked for.
 
-    Rows of one intervention stand together, so it is finished, and handed to `done`, before later ones are.
+    Rows of one intervention stand together, so it is finished, and handed to `done`, before later ones are. The
+    model's own sampling settings and penalties are ignored; a stop token of the model ends a row.
 
     Args:
         prompts: token ids.
         interventions: combination id -> what is done.
         done: called with the id and its completions in the order of the prompts.
+        seeds: combination id -> of each prompt, what its draws are seeded with, beside the seed of `sampling`.
     """
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
-    rows = [(name, number) for name in interventions for number in order]
-    found: dict[str, dict[int, Completion]] = {name: {} for name in interventions}
-
-    def decode(batch: Sequence[tuple[str, int]]) -> list[Completion]:
-        ids = [prompts[number] for _, number in batch]
-        return greedy(chat, ids, [interventions[name] for name, _ in batch], max_new_tokens)
-
-    batches = in_batches(rows, batch_rows, decode)
-    total = -(-len(rows) // batch_rows)
+    rows = [
+        _Row(
+            name,
+            number,
+            prompts[number],
+            intervention,
+            sampling.draws(seeds[name][number], max_new_tokens) if sampling else None,
+        )
+        for name, intervention in interventions.items()
+        for number in order
+    ]
+    finished: dict[str, dict[int, Completion]] = {name: {} for name in interventions}
     what = f"completions ({len(interventions)} combinations x {len(prompts)} prompts)"
-    for batch, completions in progress(batches, what, total=total, unit="batches"):
-        for (name, number), completion in zip(batch, completions, strict=True):
-            found[name][number] = completion
-        for name in dict.fromkeys(name for name, _ in batch):
-            if len(found[name]) == len(prompts):
-                done(name, [found[name].pop(number) for number in range(len(prompts))])
+    responses = _decode(chat, rows, max_new_tokens, room, sampling)
+    for row in progress(responses, what, total=len(rows), unit="responses"):
+        found = finished[row.name]
+        found[row.number] = Completion(row.tokens, row.stop_token)
+        if len(found) == len(prompts):
+            done(row.name, [found.pop(number) for number in range(len(prompts))])
+
+
+@dataclass
+class _Batch:
+    """Rows that are decoded together, the last column of the cache each row's newest token but one.
+
+    mask: [row, column]; positions: [row], of the newest token; newest: [row], chosen and not yet in the cache.
+    """
+
+    rows: list[_Row]
+    interventions: Rows
+    cache: KeyValues
+    mask: torch.Tensor
+    positions: torch.Tensor
+    newest: torch.Tensor
 
 
 @torch.no_grad()
-def greedy(
-    chat: ChatModel, prompts: Sequence[list[int]], interventions: Sequence[Intervention], max_new_tokens: int
-) -> list[Completion]:
-    """Greedy responses of one batch; finished rows leave it.
+def _decode(
+    chat: ChatModel, rows: Sequence[_Row], max_new_tokens: int, room: Room, sampling: Sampling | None
+) -> Iterator[_Row]:
+    """Yield the rows as they end, about in their order."""
+    shared, needs, stops = shared_prefix([row.ids for row in rows]), footprint(chat), set(chat.stop_tokens)
 
-    The model's own sampling settings and penalties are ignored; a stop token of the model ends a row.
-    """
-    inputs = left_pad(prompts, chat.pad, chat.device)
-    mask, positions, ids = inputs["attention_mask"], inputs["position_ids"], inputs["input_ids"]
-    cache = DynamicCache(config=chat.model.config)
-    stops = torch.tensor(chat.stop_tokens, device=chat.device)
-    tokens: list[list[int]] = [[] for _ in prompts]
-    ended: list[int | None] = [None] * len(prompts)
-    rows = torch.arange(len(prompts), device=chat.device)  # of the batch, those still in it
-    going = torch.ones(len(prompts), dtype=torch.bool, device=chat.device)
-    with intervene(chat.stream, Rows(interventions)) as applied:
-        for step in range(max_new_tokens):
-            out = chat.model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            chosen = out.logits[:, -1].argmax(-1)
-            stopped = torch.isin(chosen, stops)
-            for row, token, on, stop in zip(*(t.tolist() for t in (rows, chosen, going, stopped)), strict=True):
-                if on and stop:
-                    ended[row] = token
-                elif on:
-                    tokens[row].append(token)
-            going &= ~stopped
-            if not going.any() or step == max_new_tokens - 1:
-                break
-            if (~going).float().mean() >= _COMPACT:
-                keep = going.nonzero()[:, 0]
-                rows, chosen, mask, positions = rows[keep], chosen[keep], mask[keep], positions[keep]
-                going = going[keep]
-                cache.batch_select_indices(keep)
-                applied.select(keep)
-            ids = chosen[:, None]
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-            positions = positions[:, -1:] + 1
-    return [Completion(row, stop) for row, stop in zip(tokens, ended, strict=True)]
+    def choose(logits: torch.Tensor, of: Sequence[_Row]) -> torch.Tensor:
+        if sampling is None:
+            chosen = likeliest(logits)
+        else:
+            # a row that has ended goes on until it leaves; what is chosen for it is not looked at
+            uniform = [row.draws[min(len(row.tokens), max_new_tokens - 1)] for row in of]
+            chosen = drawn(logits, sampling, torch.tensor(uniform, device=logits.device))
+        for row, token in zip(of, chosen.tolist(), strict=True):
+            if row.ended:
+                continue
+            if token in stops:
+                row.stop_token, row.ended = token, True
+            else:
+                row.tokens.append(token)
+                row.ended = len(row.tokens) == max_new_tokens
+        return chosen
+
+    waiting, batch = deque(rows), None
+    while waiting or batch is not None:
+        going = [row for row in batch.rows if not row.ended] if batch else []
+        joining: list[_Row] = []
+        try:
+            with memory_errors():
+                if going and len(going) > (1 - _COMPACT) * len(batch.rows):
+                    _step(chat, batch, choose)
+                else:
+                    costs = (needs.row(len(row.ids), max_new_tokens) for row in (*going, *waiting))
+                    joining = [waiting.popleft() for _ in range(room.fitting(costs) - len(going))]
+                    batch = _refilled(chat, batch, joining, shared, choose)
+        except OutOfMemoryError:
+            batch = None
+            lost = [row for row in (*going, *joining) if not row.ended]
+            for row in reversed(lost):  # they start over; what has ended is kept
+                row.tokens.clear()
+                waiting.appendleft(row)
+            room.shrink(len(lost))
+        yield from (row for row in (*going, *joining) if row.ended)
+
+
+def _step(chat: ChatModel, batch: _Batch, choose: Choose) -> None:
+    """One token for every row."""
+    batch.mask = torch.nn.functional.pad(batch.mask, (0, 1), value=1)
+    with intervene(chat.stream, batch.interventions):
+        logits = chat.model(
+            input_ids=batch.newest[:, None],
+            attention_mask=batch.mask,
+            position_ids=batch.positions[:, None],
+            past_key_values=batch.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits
+    batch.newest = choose(logits[:, -1], batch.rows)
+    batch.positions = batch.positions + 1
+
+
+def _refilled(chat: ChatModel, batch: _Batch | None, joining: list[_Row], shared: int, choose: Choose) -> _Batch | None:
+    """A batch without the rows that have ended and with those that join, each with its first token; None: no row."""
+    keep = [number for number, row in enumerate(batch.rows) if not row.ended] if batch else []
+    joined = None
+    if joining:
+        done = forward(chat, [row.ids for row in joining], [row.intervention for row in joining], shared, 1, True)
+        newest = choose(done.logits[:, -1], joining)
+        joined = _Batch(joining, _interventions(joining), done.cache, done.mask, done.positions + 1, newest)
+    if not keep:
+        return joined
+    rows = [batch.rows[number] for number in keep] + joining
+    kept = torch.tensor(keep, device=batch.mask.device)
+    parts = [(batch.mask[kept], batch.positions[kept], batch.newest[kept])]
+    if joined:
+        parts.append((joined.mask, joined.positions, joined.newest))
+    masks, positions, newest = zip(*parts, strict=True)
+    # no wider than the longest row that is left
+    width = max(int(mask.sum(1).max()) for mask in masks)
+    batch.cache.rearrange(kept, width, joined.cache if joined else None)
+    mask = torch.cat([torch.nn.functional.pad(mask, (width - mask.shape[1], 0)) for mask in masks])
+    return _Batch(rows, _interventions(rows), batch.cache, mask, torch.cat(positions), torch.cat(newest))
+
+
+def _interventions(rows: Sequence[_Row]) -> Rows:
+    return Rows([row.intervention for row in rows])

@@ -13,9 +13,9 @@ from refusal.directions import sequential_write
 from refusal.model.families import Stream
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Intervention:
-    """One row's intervention; both parts may be empty.
+    """One row's intervention; both parts may be empty. Rows with the same object share what is computed once.
 
     read, write: [k, d]: x <- x - (x read^T) write at every write into the stream.
     For an orthonormal basis Q both are Q.
@@ -55,40 +55,47 @@ def read_intervention(path: Path) -> Intervention:
 
 
 class Rows:
-    """The interventions of a batch's rows, as padded tensors that hooks read.
-
-    It changes while a batch decodes: `select` keeps the rows that go on.
-    """
+    """The interventions of a batch's rows, as padded tensors that hooks read, on each layer's own device."""
 
     def __init__(self, interventions: Sequence[Intervention]) -> None:
-        width = interventions[0].read.shape[-1]
-        k = max(len(one.read) for one in interventions)
-        self.read = torch.zeros(len(interventions), k, width)
-        self.write = torch.zeros(len(interventions), k, width)
+        distinct = list(dict.fromkeys(interventions))
+        number = {one: place for place, one in enumerate(distinct)}
+        self._which = torch.tensor([number[one] for one in interventions])
+        k = max(len(one.read) for one in distinct)
+        # an orthonormal basis is read and written by one tensor
+        self._same = all(one.read is one.write for one in distinct)
+        self.bases = _padded([one.read for one in distinct], k)[self._which] if k else None
+        self._write = None if self._same or not k else _padded([one.write for one in distinct], k)[self._which]
         self.vectors: dict[int, torch.Tensor] = {}
-        for row, one in enumerate(interventions):
-            self.read[row, : len(one.read)] = torch.from_numpy(np.asarray(one.read, dtype=np.float32))
-            self.write[row, : len(one.write)] = torch.from_numpy(np.asarray(one.write, dtype=np.float32))
-            if one.vector is not None:
-                added = self.vectors.setdefault(one.layer, torch.zeros(len(interventions), width))
-                added[row] = torch.from_numpy(np.asarray(one.vector, dtype=np.float32))
-
-    def select(self, rows: torch.Tensor) -> None:
-        """Keep these rows, in this order."""
-        self.read, self.write = self.read[rows.to(self.read.device)], self.write[rows.to(self.write.device)]
-        self.vectors = {layer: added[rows.to(added.device)] for layer, added in self.vectors.items()}
+        for layer in {one.layer for one in distinct if one.vector is not None}:
+            added = [one.vector if one.layer == layer else np.zeros(one.read.shape[-1]) for one in distinct]
+            self.vectors[layer] = torch.from_numpy(np.stack(added).astype(np.float32))[self._which]
+        self._placed: dict[tuple[str, torch.device], torch.Tensor] = {}
 
     def ablate(self, x: torch.Tensor) -> torch.Tensor:
         """x [row, token, d] without its part along each row's basis; the product is fp32 whatever the model's dtype."""
-        if self.read.device != x.device:
-            self.read, self.write = self.read.to(x.device), self.write.to(x.device)
-        along = torch.matmul(x.float(), self.read.transpose(1, 2))
-        return (x - torch.matmul(along, self.write)).to(x.dtype)
+        read = self._on(x.device, "read", self.bases)
+        write = read if self._same else self._on(x.device, "write", self._write)
+        wide = x.float()
+        along = torch.bmm(wide, read.transpose(1, 2))
+        return torch.baddbmm(wide, along, write, alpha=-1).to(x.dtype)
 
     def add(self, x: torch.Tensor, layer: int) -> torch.Tensor:
         """x [row, token, d] with each row's vector of this layer added."""
-        added = self.vectors[layer] = self.vectors[layer].to(x.device)
-        return x + added[:, None, :].to(x.dtype)
+        return x + self._on(x.device, f"vector {layer}", self.vectors[layer])[:, None, :].to(x.dtype)
+
+    def _on(self, device: torch.device, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        if (name, device) not in self._placed:
+            self._placed[name, device] = tensor.to(device)
+        return self._placed[name, device]
+
+
+def _padded(parts: Sequence[np.ndarray], k: int) -> torch.Tensor:
+    """[len(parts), k, d] fp32, rows that are missing zero."""
+    made = torch.zeros(len(parts), k, parts[0].shape[-1])
+    for number, part in enumerate(parts):
+        made[number, : len(part)] = torch.from_numpy(np.asarray(part, dtype=np.float32))
+    return made
 
 
 @contextmanager
@@ -109,7 +116,7 @@ def intervene(stream: Stream, rows: Rows) -> Iterator[Rows]:
         return hook
 
     with ExitStack() as hooks:  # also undoes a half-done registration
-        if rows.read.shape[1]:
+        if rows.bases is not None:
             for module in stream.all_writers:
                 hooks.callback(module.register_forward_hook(ablated).remove)
         for layer in rows.vectors:

@@ -1,7 +1,10 @@
 """Load a model by its identity file (results/NAME/model.json), with errors that say what to set."""
 
+import atexit
 import logging
+import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +40,7 @@ class ChatModel:
     @property
     def device(self) -> torch.device:
         """Where token ids go."""
-        return self.stream.embedding.weight.device
+        return self.stream.device
 
     @property
     def pad(self) -> int:
@@ -60,9 +63,11 @@ class ChatModel:
         return {"dtype": str(self.model.dtype).removeprefix("torch."), "device": device, "versions": versions()}
 
 
-def load(identity: Path) -> ChatModel:
-    """Load the model that an identity file names, on the GPUs there are, else on the processor.
+def load(identity: Path, device_map: str = "auto") -> ChatModel:
+    """Load the model that an identity file names.
 
+    device_map: auto (the GPUs there are, then the processor's memory, then a disk; without a GPU the processor), or a
+        JSON file of module name -> device, as accelerate reads it.
     Raises: UserError, cannot be had, or a family whose residual stream is not understood.
     """
     from transformers import AutoModelForCausalLM
@@ -81,7 +86,8 @@ def load(identity: Path) -> ChatModel:
             place,
             revision=revision,
             dtype=getattr(torch, record["identity"]["dtype"]),
-            device_map="auto" if torch.cuda.is_available() else None,
+            device_map=_device_map(device_map),
+            offload_folder=_spare_folder(),
             output_loading_info=True,
         )
     if missing := sorted(report["missing_keys"]):  # transformers draws them at random, with a warning
@@ -99,6 +105,19 @@ def load(identity: Path) -> ChatModel:
         refusal_tokens=tuple(token["id"] for token in record["refusal_tokens"]),
         stop_tokens=tuple(record["identity"]["stop_tokens"]),
     )
+
+
+def _device_map(chosen: str) -> str | dict[str, Any] | None:
+    if chosen != "auto":
+        return read_json(Path(chosen))
+    return "auto" if torch.cuda.is_available() else None
+
+
+def _spare_folder() -> str:
+    """Where weights go that fit nowhere else; it goes with this process."""
+    folder = tempfile.mkdtemp(prefix="refusal-weights-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def load_tokenizer(place: str, revision: str | None, chat_template: str | None) -> Any:

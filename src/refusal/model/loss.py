@@ -7,9 +7,11 @@ from typing import Any
 import torch
 
 from refusal.cli import progress
-from refusal.model.batching import in_batches, left_pad
-from refusal.model.interventions import Intervention, Rows, intervene
+from refusal.model.batching import Room, in_batches
+from refusal.model.interventions import Intervention
 from refusal.model.loading import ChatModel
+from refusal.model.memory import footprint
+from refusal.model.passes import forward, shared_prefix
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def losses(
     chat: ChatModel,
     sequences: Sequence[Span],
     interventions: Mapping[str, Intervention],
-    batch_rows: int,
+    room: Room,
     done: Callable[[str, float, int], None],
 ) -> None:
     """Summed token losses of the sequences under each intervention.
@@ -62,34 +64,40 @@ def losses(
     count = sum(len(one.tokens) - one.start for one in sequences)
     sums = dict.fromkeys(interventions, 0.0)
     left = dict.fromkeys(interventions, len(sequences))
+    # each row keeps the last token of its context, which predicts the first that is counted
+    shared, needs = shared_prefix([one.tokens[: one.start] for one in sequences]), footprint(chat)
+    kept = max(len(one.tokens) - one.start for one in sequences) + 1
+
+    def cost(row):
+        return needs.row(len(row[1].tokens), logits=kept, cached=bool(shared))
 
     def batch_losses(batch):
-        return token_losses(chat, [one for _, one in batch], [interventions[name] for name, _ in batch])
+        return token_losses(chat, [one for _, one in batch], [interventions[name] for name, _ in batch], shared)
 
-    batches = in_batches(rows, batch_rows, batch_losses)
-    for batch, found in progress(batches, "loss", total=-(-len(rows) // batch_rows), unit="batches"):
-        for (name, _), value in zip(batch, found, strict=True):
-            sums[name] += value
-            left[name] -= 1
-            if left[name] == 0:
-                done(name, sums[name], count)
+    batches = in_batches(rows, room, cost, batch_losses)
+    each = ((name, value) for batch, found in batches for (name, _), value in zip(batch, found, strict=True))
+    what = f"loss ({len(interventions)} combinations x {len(sequences)} sequences)"
+    for name, value in progress(each, what, total=len(rows), unit="rows"):
+        sums[name] += value
+        left[name] -= 1
+        if left[name] == 0:
+            done(name, sums[name], count)
 
 
-@torch.no_grad()
-def token_losses(chat: ChatModel, sequences: Sequence[Span], interventions: Sequence[Intervention]) -> list[float]:
-    """Sum of token losses of each sequence, in nats; padding and context are masked out."""
-    inputs = left_pad([one.tokens for one in sequences], chat.pad, chat.device)
-    width = inputs["input_ids"].shape[1]
+def token_losses(
+    chat: ChatModel, sequences: Sequence[Span], interventions: Sequence[Intervention], shared: int = 0
+) -> list[float]:
+    """Sum of token losses of each sequence, in nats; padding and context are masked out.
+
+    shared: leading tokens that all sequences share before any that is counted, see `passes.shared_prefix`.
+    """
+    ids = [one.tokens for one in sequences]
     # logits are asked for only where some row predicts
     keep = max(len(one.tokens) - one.start for one in sequences) + 1
-    with intervene(chat.stream, Rows(interventions)):
-        logits = chat.model(**inputs, use_cache=False, logits_to_keep=min(keep, width)).logits
-    target = inputs["input_ids"][:, -(logits.shape[1] - 1) :]
+    logits = forward(chat, ids, interventions, shared, keep).logits
     found = []
     for row, one in enumerate(sequences):
-        predicted = len(one.tokens) - one.start
-        loss = torch.nn.functional.cross_entropy(
-            logits[row, -predicted - 1 : -1].float(), target[row, -predicted:], reduction="none"
-        )
-        found.append(float(loss.double().sum()))
-    return found
+        target = torch.tensor(one.tokens[one.start :], device=logits.device)
+        loss = torch.nn.functional.cross_entropy(logits[row, -len(target) - 1 : -1].float(), target, reduction="none")
+        found.append(loss.double().sum())
+    return torch.stack(found).tolist()

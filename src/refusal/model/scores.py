@@ -1,4 +1,4 @@
-"""Refusal score, KL, and the sweep over candidate directions."""
+"""Refusal score and KL of rows: prompts with what is done to them, many interventions in a pass."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -6,11 +6,12 @@ import numpy as np
 import torch
 
 from refusal.cli import progress
-from refusal.directions import span_basis
 from refusal.errors import UserError
-from refusal.model.batching import in_batches, left_pad
-from refusal.model.interventions import Intervention, Rows, ablation, addition, intervene, none
+from refusal.model.batching import Room, in_batches
+from refusal.model.interventions import Intervention, none
 from refusal.model.loading import ChatModel
+from refusal.model.memory import footprint
+from refusal.model.passes import Start, exact_head, forward, shared_prefix
 
 Row = tuple[list[int], Intervention]
 """Token ids of a prompt, and what is done to it."""
@@ -33,10 +34,8 @@ def refusal_score(logits: torch.Tensor, refusal_tokens: Sequence[int]) -> torch.
     if not 0 < len(chosen) < vocabulary or chosen[0] < 0 or chosen[-1] >= vocabulary:
         raise UserError(f"refusal tokens {chosen}: need one id or more, not all, of the vocabulary of {vocabulary}")
     logits = logits.float()
-    starts = torch.zeros(vocabulary, dtype=torch.bool, device=logits.device)
-    starts[chosen] = True
-    inside = logits.masked_fill(~starts, -torch.inf).logsumexp(-1)
-    outside = logits.masked_fill(starts, -torch.inf).logsumexp(-1)
+    inside = logits[:, chosen].logsumexp(-1)
+    outside = logits.index_fill(-1, torch.tensor(chosen, device=logits.device), -torch.inf).logsumexp(-1)
     return inside - outside
 
 
@@ -46,30 +45,32 @@ def kl(baseline: torch.Tensor, ablated: torch.Tensor) -> torch.Tensor:
     Args: logits [row, vocab] each. Returns: [row] fp32, >= 0 up to rounding.
     """
     first, second = baseline.float().log_softmax(-1), ablated.float().log_softmax(-1)
-    return (first.exp() * (first - second)).sum(-1)
+    return torch.nn.functional.kl_div(second, first, reduction="none", log_target=True).sum(-1)
 
 
-@torch.no_grad()
-def last_logits(chat: ChatModel, rows: Sequence[Row]) -> torch.Tensor:
-    """Logits [row, vocab] fp32 after each row's last token, under its intervention, in one forward pass."""
+def last_logits(chat: ChatModel, rows: Sequence[Row], shared: int = 0, start: Start | None = None) -> torch.Tensor:
+    """Logits [row, vocab] fp32 after each row's last token, under its intervention, in one forward pass.
+
+    shared, start: see `passes.forward`.
+    """
     ids, interventions = zip(*rows, strict=True)
-    with intervene(chat.stream, Rows(interventions)):
-        out = chat.model(**left_pad(ids, chat.pad, chat.device), logits_to_keep=1, use_cache=False)
-    return out.logits[:, -1].float()
+    with exact_head(chat.model):
+        return forward(chat, ids, interventions, shared, start=start).logits[:, -1].float()
 
 
-def refusal_scores(chat: ChatModel, prompts: Sequence[list[int]], batch_rows: int) -> np.ndarray:
+def refusal_scores(chat: ChatModel, prompts: Sequence[list[int]], room: Room) -> np.ndarray:
     """Refusal score of each prompt, unablated: [prompt] fp32, nats."""
     clean = none(chat.width)
-    return score_groups(chat, {"": [(ids, clean) for ids in prompts]}, batch_rows, None)[""]["refusal_score"]
+    return score_groups(chat, {"": [(ids, clean) for ids in prompts]}, room)[""]["refusal_score"]
 
 
 def score_groups(
     chat: ChatModel,
     groups: Mapping[str, Sequence[Row]],
-    batch_rows: int,
-    baseline: torch.Tensor | None,
+    room: Room,
+    baseline: torch.Tensor | None = None,
     done: Callable[[str, dict[str, np.ndarray]], None] | None = None,
+    what: str = "scores",
 ) -> dict[str, dict[str, np.ndarray]]:
     """Scores of groups of rows; many groups share a forward pass.
 
@@ -77,92 +78,54 @@ def score_groups(
         groups: name -> rows; all groups have the same prompts in the same order where `baseline` is given.
         baseline: unablated logits [prompt, vocab] of those prompts, for KL; None for no KL.
         done: called with a group's name and scores as soon as it is finished.
+        what: for the progress bar.
     Returns: name -> `refusal_score` and, with a baseline, `kl`, each [prompt] fp32, in the order of its rows.
     Raises: UserError, a score that is not finite.
     """
     flat = [(name, number, row) for name, rows in groups.items() for number, row in enumerate(rows)]
-    scores = {name: {"refusal_score": np.full(len(rows), np.nan, np.float32)} for name, rows in groups.items()}
-    if baseline is not None:
-        for name, rows in groups.items():
-            scores[name]["kl"] = np.full(len(rows), np.nan, np.float32)
+    shared, needs = shared_prefix([row[0] for _, _, row in flat]), footprint(chat)
+    kinds = ["refusal_score"] + ["kl"] * (baseline is not None)
+    scores = {name: {kind: np.full(len(rows), np.nan, np.float32) for kind in kinds} for name, rows in groups.items()}
     left = {name: len(rows) for name, rows in groups.items()}
 
+    def cost(entry):
+        return needs.row(len(entry[2][0]), cached=bool(shared))
+
     def batch_scores(batch):
-        logits = last_logits(chat, [row for _, _, row in batch])
+        logits = last_logits(chat, [row for _, _, row in batch], shared)
         found = {"refusal_score": refusal_score(logits, chat.refusal_tokens).cpu().numpy()}
         if baseline is not None:
-            numbers = torch.tensor([number for _, number, _ in batch], device=logits.device)
-            found["kl"] = kl(baseline.to(logits.device)[numbers], logits).cpu().numpy()
+            numbers = torch.tensor([number for _, number, _ in batch], device=baseline.device)
+            found["kl"] = kl(baseline[numbers].to(logits.device), logits).cpu().numpy()
         return found
 
-    for batch, found in in_batches(flat, batch_rows, batch_scores):
-        for place, (name, number, _) in enumerate(batch):
-            for kind, values in found.items():
-                scores[name][kind][number] = values[place]
-            left[name] -= 1
-            if left[name] == 0:
-                _check_finite(name, scores[name])
-                if done is not None:
-                    done(name, scores[name])
+    batches = in_batches(flat, room, cost, batch_scores)
+    each = ((place, entry, found) for batch, found in batches for place, entry in enumerate(batch))
+    for place, (name, number, _), found in progress(each, what, total=len(flat), unit="rows"):
+        for kind, values in found.items():
+            scores[name][kind][number] = values[place]
+        left[name] -= 1
+        if left[name] == 0:
+            check_finite(name, scores[name])
+            if done is not None:
+                done(name, scores[name])
     return scores
 
 
-def sweep(
-    chat: ChatModel,
-    candidates: Mapping[str, tuple[np.ndarray, int]],
-    harmful: Sequence[list[int]],
-    harmless: Sequence[list[int]],
-    batch_rows: int,
-    done: Callable[[str, dict[str, float]], None],
-    taken: np.ndarray | None = None,
-) -> None:
-    """Score every candidate direction: bypass, and (where none are taken) induce and kl, means over prompts in nats.
-
-    Args:
-        candidates: name -> (raw direction [d], layer).
-        harmful, harmless: token ids of the val prompts.
-        done: called with a candidate's name and scores as soon as it is finished.
-        taken: orthonormal rows [k, d] that are ablated beside each candidate (mode `conditional`): bypass alone then.
-    Source: arXiv:2406.11717, section 2.3 and appendix C (selecting a direction).
-    """
-    baseline = None if taken is not None else baseline_logits(chat, harmless, batch_rows)
-    per_pass = max(1, batch_rows // max(len(harmful), len(harmless)))
-    names = list(candidates)
-    chunks = [names[start : start + per_pass] for start in range(0, len(names), per_pass)]
-    for chunk in progress(chunks, "candidates", unit="passes"):
-        bypass, ablated, induce = {}, {}, {}
-        for name in chunk:
-            direction, layer = candidates[name]
-            stacked = direction[None] if taken is None else np.concatenate([taken, direction[None]])
-            off = ablation(span_basis(stacked)[0])
-            bypass[name] = [(ids, off) for ids in harmful]
-            ablated[name] = [(ids, off) for ids in harmless]
-            induce[name] = [(ids, addition(direction, layer)) for ids in harmless]
-        found = {
-            name: {"bypass": _mean(scores["refusal_score"])}
-            for name, scores in score_groups(chat, bypass, batch_rows, None).items()
-        }
-        if taken is None:
-            for name, scores in score_groups(chat, ablated, batch_rows, baseline).items():
-                found[name]["kl"] = _mean(scores["kl"])
-            for name, scores in score_groups(chat, induce, batch_rows, None).items():
-                found[name]["induce"] = _mean(scores["refusal_score"])
-        for name in chunk:
-            done(name, found[name])
-
-
-def baseline_logits(chat: ChatModel, prompts: Sequence[list[int]], batch_rows: int) -> torch.Tensor:
-    """Unablated logits [prompt, vocab] fp32 after each prompt, kept on the model's device."""
-    clean = none(chat.width)
-    batches = in_batches([(ids, clean) for ids in prompts], batch_rows, lambda rows: last_logits(chat, rows))
+def baseline_logits(chat: ChatModel, prompts: Sequence[list[int]], room: Room) -> torch.Tensor:
+    """Unablated logits [prompt, vocab] fp32 after each prompt."""
+    clean, shared, needs = none(chat.width), shared_prefix(prompts), footprint(chat)
+    batches = in_batches(
+        [(ids, clean) for ids in prompts],
+        room,
+        lambda row: needs.row(len(row[0]), cached=bool(shared)),
+        lambda rows: last_logits(chat, rows, shared),
+    )
     return torch.cat([logits for _, logits in batches])
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(np.mean(values, dtype=np.float64))
-
-
-def _check_finite(name: str, scores: Mapping[str, np.ndarray]) -> None:
+def check_finite(name: str, scores: Mapping[str, np.ndarray]) -> None:
+    """Raises: UserError that names the first score that is not finite."""
     for kind, values in scores.items():
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values))[0])

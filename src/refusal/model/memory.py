@@ -1,0 +1,70 @@
+"""What a batch needs beside the weights: keys and values, logits, activations; and what the device has left for it."""
+
+import logging
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from refusal.model.batching import Room
+from refusal.model.keyvalues import KeyValues
+from refusal.model.loading import ChatModel
+
+log = logging.getLogger("refusal")
+
+_SHARE = {"cuda": 0.9, "cpu": 0.5}
+"""Share of the free memory that batches may use where no bound is set; a processor's is others' too."""
+
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes per row of a batch.
+
+    per_token: keys and values of a token, all layers; per_pass: activations of a token in one layer, of which one layer
+    at a time is alive; per_logits: logits of a token, with the fp32 copies that scores and losses are computed on.
+    """
+
+    per_token: int
+    per_pass: int
+    per_logits: int
+
+    def row(self, tokens: int, new: int = 0, logits: int = 1, cached: bool = True, residuals: int = 0) -> int:
+        """Bytes of a row of `tokens` in one pass, and `new` tokens after it one by one.
+
+        residuals: layers whose inputs are kept. The attention mask has a byte for each pair of tokens.
+        """
+        held = self.per_token * (tokens + new) if cached else 0
+        return held + (self.per_pass + tokens) * tokens + self.per_logits * logits + residuals * self.per_pass * tokens
+
+
+@torch.no_grad()
+def footprint(chat: ChatModel) -> Footprint:
+    """The figures of a model; the keys and values of a token are measured, since families differ in them."""
+    config = chat.model.config.get_text_config()
+    cache = KeyValues(len(chat.stream.layers))
+    chat.model(torch.tensor([[chat.pad]], device=chat.device), past_key_values=cache, use_cache=True)
+    size = chat.model.dtype.itemsize
+    inner = max(getattr(config, "intermediate_size", None) or 4 * chat.width, chat.width)
+    # the stream and its norm, queries, keys, values and their sum; gate, up, their product, and what ablation widens
+    activations = (6 * chat.width + 3 * inner) * size + 2 * chat.width * 4
+    return Footprint(cache.nbytes, activations, config.vocab_size * (size + 2 * 4))
+
+
+def free(device: torch.device) -> int:
+    """Bytes that are free on a device now, counting what torch holds and does not use."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    return psutil.virtual_memory().available
+
+
+def room(chat: ChatModel, rows: int, mib: int = 0) -> Room:
+    """Room for batches: at most `rows`, within `mib` of memory, or (0) a share of what is free.
+
+    Says what was chosen.
+    """
+    bound = mib * _MIB if mib else free(chat.device) * _SHARE.get(chat.device.type, 0.5)
+    log.info("batches: at most %d rows within %.1f GiB on %s", rows, bound / 2**30, chat.device)
+    return Room(rows, bound)

@@ -1,0 +1,111 @@
+"""The sweep: many candidate directions in each forward pass, each scored by itself over the val prompts."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from refusal.cli import progress
+from refusal.directions import span_basis
+from refusal.model.batching import Room, in_batches
+from refusal.model.interventions import Intervention, ablation, addition, none
+from refusal.model.loading import ChatModel
+from refusal.model.memory import footprint
+from refusal.model.passes import Start, shared_prefix
+from refusal.model.residuals import recorded
+from refusal.model.scores import baseline_logits, check_finite, last_logits, refusal_score, score_groups
+
+Candidate = tuple[np.ndarray, int]
+"""Raw direction [d], and its layer."""
+
+Done = Callable[[str, float], None]
+"""Called with a candidate's name and its score, a mean over prompts in nats, as soon as it is finished."""
+
+
+def bypass(
+    chat: ChatModel,
+    candidates: Mapping[str, Candidate],
+    harmful: Sequence[list[int]],
+    room: Room,
+    done: Done,
+    taken: np.ndarray | None = None,
+) -> None:
+    """Mean refusal score on harmful prompts while a candidate is ablated.
+
+    Args:
+        harmful: token ids of the prompts.
+        taken: orthonormal rows [k, d] that are ablated beside each candidate (ranking mode `conditional`).
+    Source: arXiv:2406.11717, section 2.3 and appendix C (selecting a direction).
+    """
+    groups = {name: _ablated(direction, harmful, taken) for name, (direction, _) in candidates.items()}
+    score_groups(chat, groups, room, done=lambda name, found: done(name, _mean(found["refusal_score"])), what="bypass")
+
+
+def divergence(
+    chat: ChatModel, candidates: Mapping[str, Candidate], harmless: Sequence[list[int]], room: Room, done: Done
+) -> None:
+    """Mean KL(baseline || ablated) of the next token on harmless prompts. Source: as `bypass`."""
+    groups = {name: _ablated(direction, harmless, None) for name, (direction, _) in candidates.items()}
+    baseline = baseline_logits(chat, harmless, room)
+    score_groups(chat, groups, room, baseline, lambda name, found: done(name, _mean(found["kl"])), "kl")
+
+
+def induce(
+    chat: ChatModel, candidates: Mapping[str, Candidate], harmless: Sequence[list[int]], room: Room, done: Done
+) -> None:
+    """Mean refusal score on harmless prompts with a candidate added, at its length, at its layer and all tokens.
+
+    Below its layer an addition changes nothing: the prompts run there once, and each batch of candidates starts from
+    what that left at the lowest of their layers. Source: as `bypass`.
+    """
+    names = sorted(candidates, key=lambda name: candidates[name][1])
+    added = {name: addition(*candidates[name]) for name in names}
+    found = {name: {"induce": np.full(len(harmless), np.nan, np.float32)} for name in names}
+    order = sorted(range(len(harmless)), key=lambda number: len(harmless[number]))
+    shared, needs, clean = shared_prefix(harmless), footprint(chat), none(chat.width)
+    layers = len(chat.stream.layers)
+
+    def first_pass(numbers):
+        with recorded(chat.stream) as residuals:
+            last_logits(chat, [(harmless[number], clean) for number in numbers], shared)
+        return residuals
+
+    def first_cost(number):
+        return needs.row(len(harmless[number]), cached=bool(shared), residuals=layers)
+
+    def results() -> Iterator[tuple[str, int, float]]:
+        for numbers, residuals in in_batches(order, room, first_cost, first_pass):
+            widest = max(len(harmless[number]) for number in numbers)
+
+            def steered(batch, residuals=residuals):
+                layer = candidates[batch[0][0]][1]
+                rest = residuals[layer - layers]  # the last ones; before them stand those of the shared tokens
+                places = torch.tensor([place for _, place, _ in batch], device=rest.device)
+                start = Start(layer, residuals[layer], rest[places])
+                rows = [(harmless[number], added[name]) for name, _, number in batch]
+                return refusal_score(last_logits(chat, rows, shared, start), chat.refusal_tokens).tolist()
+
+            def cost(_row, widest=widest):
+                return needs.row(widest, cached=bool(shared), residuals=1)
+
+            rows = [(name, place, number) for name in names for place, number in enumerate(numbers)]
+            for batch, values in in_batches(rows, room, cost, steered):
+                yield from ((name, number, value) for (name, _, number), value in zip(batch, values, strict=True))
+
+    left = dict.fromkeys(names, len(harmless))
+    for name, number, value in progress(results(), "induce", total=len(names) * len(harmless), unit="rows"):
+        found[name]["induce"][number] = value
+        left[name] -= 1
+        if left[name] == 0:
+            check_finite(name, found[name])
+            done(name, _mean(found[name]["induce"]))
+
+
+def _ablated(direction: np.ndarray, prompts: Sequence[list[int]], taken: np.ndarray | None):
+    stacked = direction[None] if taken is None else np.concatenate([taken, direction[None]])
+    off: Intervention = ablation(span_basis(stacked)[0])
+    return [(ids, off) for ids in prompts]
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values, dtype=np.float64))
