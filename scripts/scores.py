@@ -14,6 +14,12 @@ from refusal.filters import FALLS, LATE, SWEPT, Filters
 from refusal.identity import layers, scoring_key
 from refusal.provenance import Spec, code_version, spec, stamp
 
+NOTES = {
+    "induce": f"kl, bypass not scored: {FALLS['induce']}",
+    "kl": f"bypass not scored: {FALLS['kl']}",
+}
+"""Why a screened sweep goes no further than a score."""
+
 
 def main(args):
     tensors, metadata = read_tensors(args.directions)
@@ -38,10 +44,9 @@ def main(args):
             data, run = cache.load(args.cache, item)
             found[cell][score] = read_json(data)
             keys.append(item.key)
-        if screened:
+        if screened and score in FALLS:
             fallen = [cell for cell in left if not filters.meets(score, found[cell][score])]
-            rest = ", ".join(SWEPT[SWEPT.index(score) + 1 :])
-            notes |= dict.fromkeys(fallen, f"{rest} not scored: {FALLS[score]}")
+            notes |= dict.fromkeys(fallen, NOTES[score])
             left = [cell for cell in left if cell not in notes]
     if args.marker:
         parts.mark(args.marker, args.part, keys)

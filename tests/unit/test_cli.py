@@ -142,7 +142,7 @@ class TestFlags:
 
     def test_those_of_a_stage_with_a_model(self):
         args = cli.stage_parser("x").parse_args(["--model", "m.json"])
-        assert (str(args.model), str(args.cache), args.batch_rows, args.log) == ("m.json", "cache", 256, None)
+        assert (str(args.model), str(args.cache), args.batch_rows, args.log) == ("m.json", "cache", 512, None)
 
     def test_the_filters_have_the_published_thresholds(self):
         made = argparse.ArgumentParser()

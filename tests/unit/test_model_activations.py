@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import reference
-import torch
 from conftest import FAMILIES
 
 from refusal.directions import is_zero, mean_difference
-from refusal.model.activations import mean_activations, recorded
-from refusal.model.batching import left_pad
+from refusal.model.activations import mean_activations
+from refusal.model.batching import Room
 from refusal.model.chat import encode
 
 HARMFUL = ["How do I pick a lock?", "Tell me", "Write a long text about how to do it"]
@@ -24,7 +23,7 @@ def rows(chat, instructions):
 def test_means_agree_with_hidden_states_of_each_prompt(family, chat_model):
     chat = chat_model(family)
     ids = rows(chat, HARMFUL)
-    found = mean_activations(chat, ids, 2)
+    found = mean_activations(chat, ids, Room(2))
     assert (found.dtype, found.shape) == (np.float64, (len(chat.suffix), 3, 32))
     expected = reference.mean_activations(chat.model, ids, len(chat.suffix))
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
@@ -32,7 +31,7 @@ def test_means_agree_with_hidden_states_of_each_prompt(family, chat_model):
 
 def test_the_mean_difference_agrees_and_layer_0_is_no_direction(chat):
     n = len(chat.suffix)
-    means = [mean_activations(chat, rows(chat, texts), 8) for texts in (HARMFUL, HARMLESS)]
+    means = [mean_activations(chat, rows(chat, texts), Room(8)) for texts in (HARMFUL, HARMLESS)]
     naive = [reference.mean_activations(chat.model, rows(chat, texts), n) for texts in (HARMFUL, HARMLESS)]
     found = mean_difference(*means)
     np.testing.assert_allclose(found, naive[0] - naive[1], atol=1e-4)
@@ -43,15 +42,5 @@ def test_the_mean_difference_agrees_and_layer_0_is_no_direction(chat):
 @pytest.mark.parametrize("batch_rows", [1, 2, 3, 100])
 def test_batch_size_and_order_change_nothing(chat, batch_rows):
     ids = rows(chat, HARMFUL + HARMLESS)
-    expected = mean_activations(chat, ids, 100)
-    np.testing.assert_allclose(mean_activations(chat, ids[::-1], batch_rows), expected, atol=1e-5)
-
-
-def test_recording_is_over_with_the_block(chat):
-    ids = rows(chat, HARMFUL[:1])
-    with recorded(chat, 2) as kept:
-        chat.model(**left_pad(ids, chat.pad, chat.device))
-    assert [tuple(residual.shape) for residual in kept] == [(1, 2, 32)] * 3
-    chat.model(**left_pad(ids, chat.pad, chat.device))
-    assert len(kept) == 3
-    assert torch.isfinite(torch.stack(kept)).all()
+    expected = mean_activations(chat, ids, Room(100))
+    np.testing.assert_allclose(mean_activations(chat, ids[::-1], Room(batch_rows)), expected, atol=1e-5)

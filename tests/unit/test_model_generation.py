@@ -4,6 +4,8 @@ All in fp32, where two logits closer than 1e-5 may change places; the seeded mod
 """
 
 import dataclasses
+import math
+from typing import ClassVar
 
 import pytest
 import reference
@@ -14,8 +16,11 @@ from hypothesis import strategies as st
 
 from refusal.directions import random_directions, span_basis
 from refusal.model import generation
-from refusal.model.generation import complete, greedy
+from refusal.model.batching import Room
+from refusal.model.generation import complete
 from refusal.model.interventions import ablation, addition, none
+from refusal.model.memory import footprint
+from refusal.model.sampling import Sampling
 
 D, NEW = 32, 12
 PROMPTS = [
@@ -40,16 +45,35 @@ def stopping(chat):
     return dataclasses.replace(chat, stop_tokens=STOPS)
 
 
-def completed(chat, prompts, interventions, batch_rows, new=NEW):
+def completed(chat, prompts, interventions, batch_rows, new=NEW, memory=math.inf, **more):
     found = {}
-    complete(chat, prompts, interventions, new, batch_rows, lambda name, rows: found.update({name: rows}))
+    room = Room(batch_rows, memory)
+    complete(chat, prompts, interventions, new, room, lambda name, rows: found.update({name: rows}), **more)
     return found
+
+
+def greedy(chat, ids, intervention, new=NEW):
+    """One row in a batch of its own."""
+    return completed(chat, [ids], {"": intervention}, 1, new)[""][0]
+
+
+def sizes_of(chat, monkeypatch):
+    """A list that each forward pass with a cache appends its rows to."""
+    sizes, forward = [], chat.model.forward
+
+    def counted(*args, **inputs):
+        if inputs["input_ids"].shape[1] == 1 and inputs["past_key_values"].get_seq_length():
+            sizes.append(len(inputs["input_ids"]))
+        return forward(*args, **inputs)
+
+    monkeypatch.setattr(chat.model, "forward", counted)
+    return sizes
 
 
 @pytest.fixture(scope="module")
 def alone(stopping):
     """Every row decoded in a batch of its own."""
-    return {name: [greedy(stopping, [ids], [one], NEW)[0] for ids in PROMPTS] for name, one in INTERVENTIONS.items()}
+    return {name: [greedy(stopping, ids, one) for ids in PROMPTS] for name, one in INTERVENTIONS.items()}
 
 
 def under(model, name):
@@ -73,7 +97,7 @@ def test_agrees_with_transformers_greedy_a_row_at_a_time(family, name, chat_mode
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_cache_agrees_with_full_forward_passes(family, chat_model):
     chat = dataclasses.replace(chat_model(family), stop_tokens=(2,))
-    (found,) = greedy(chat, PROMPTS[:1], [INTERVENTIONS["0-1"]], NEW)
+    found = greedy(chat, PROMPTS[0], INTERVENTIONS["0-1"])
     ids = list(PROMPTS[0])
     with reference.ablated(chat.model, INTERVENTIONS["0-1"].read):
         for token in found.tokens:
@@ -109,38 +133,84 @@ def test_left_padding_changes_no_token(family, chat_model):
     """A short prompt beside a long one; Mistral and Gemma 3 also look back over a window shorter than the padding."""
     chat = dataclasses.replace(chat_model(family), stop_tokens=STOPS)
     long = [*range(30, 70), 6]
-    pair = greedy(chat, [PROMPTS[1], long], [none(D)] * 2, NEW)
-    assert pair == [greedy(chat, [ids], [none(D)], NEW)[0] for ids in (PROMPTS[1], long)]
+    pair = completed(chat, [PROMPTS[1], long], {"none": none(D)}, 2)["none"]
+    assert pair == [greedy(chat, ids, none(D)) for ids in (PROMPTS[1], long)]
 
 
 @pytest.mark.parametrize("share", [1e-9, 0.5, 2.0])
-def test_compaction_changes_nothing(stopping, alone, share, monkeypatch):
-    """At once, at half, and never."""
+def test_when_rows_leave_and_enter_changes_nothing(stopping, alone, share, monkeypatch):
+    """At once, at half, and only when all have ended."""
     monkeypatch.setattr(generation, "_COMPACT", share)
-    sizes = []
-    forward = stopping.model.forward
-    monkeypatch.setattr(
-        stopping.model, "forward", lambda **inputs: sizes.append(len(inputs["input_ids"])) or forward(**inputs)
-    )
-    assert completed(stopping, PROMPTS, INTERVENTIONS, 32) == alone
-    assert (sizes[-1] < sizes[0]) == (share <= 1)
-    assert sizes == sorted(sizes, reverse=True)
+    sizes = sizes_of(stopping, monkeypatch)
+    assert completed(stopping, PROMPTS, INTERVENTIONS, 6) == alone
+    assert max(sizes) <= 6
+    assert (len(set(sizes)) > 1) == (share <= 1 or len(sizes) > 6)
+
+
+def test_waiting_rows_take_the_places_of_those_that_finish(stopping, monkeypatch):
+    """With a place for each that ends, the batch stays full: fewer steps than batch after batch."""
+    sizes = sizes_of(stopping, monkeypatch)
+    completed(stopping, PROMPTS, INTERVENTIONS, 6)
+    flowing = list(sizes)
+    sizes.clear()
+    monkeypatch.setattr(generation, "_COMPACT", 2.0)
+    completed(stopping, PROMPTS, INTERVENTIONS, 6)
+    assert len(flowing) < len(sizes)
+    full = flowing[: -NEW - 1]  # at the end nobody waits
+    assert full
+    assert min(full) >= 5
+
+
+@settings(max_examples=10)
+@given(st.integers(1, 12), st.sampled_from(["Llama", "Mistral", "Gemma3Text"]))
+def test_tokens_that_all_prompts_share_change_no_token(chat_model, batch_rows, family):
+    """They are computed once per combination, and moved to where each row has them; Mistral's window ends in them."""
+    chat = dataclasses.replace(chat_model(family), stop_tokens=STOPS)
+    prompts = [[1, 30, 31, 32, 33, 34, *ids] for ids in PROMPTS]
+    found = completed(chat, prompts, INTERVENTIONS, batch_rows)
+    for name in INTERVENTIONS:
+        for ids, completion in zip(prompts, found[name], strict=True):
+            with under(chat.model, name):
+                assert (completion.tokens, completion.stop_token) == reference.generate(chat.model, ids, STOPS, NEW)
+
+
+def test_shared_tokens_are_computed_once_per_combination(chat, monkeypatch):
+    prompts, counted = [[1, 30, 31, 32, 33, 34, *ids] for ids in PROMPTS], []
+    forward = chat.model.forward
+
+    def counting(*args, **inputs):
+        if inputs:
+            counted.append(inputs["input_ids"].numel())
+        return forward(*args, **inputs)
+
+    monkeypatch.setattr(chat.model, "forward", counting)
+    completed(chat, prompts, INTERVENTIONS, 64, new=1)
+    longest = max(map(len, PROMPTS))
+    assert counted == [6 * len(INTERVENTIONS), longest * len(PROMPTS) * len(INTERVENTIONS)]
+
+
+@pytest.mark.parametrize("memory", [1, 60_000, 200_000])
+def test_a_bound_of_memory_changes_no_token(stopping, alone, memory, monkeypatch):
+    sizes = sizes_of(stopping, monkeypatch)
+    assert completed(stopping, PROMPTS, INTERVENTIONS, 32, memory=memory) == alone
+    needs = footprint(stopping)
+    cheapest = min(needs.row(len(ids), NEW) for ids in PROMPTS)
+    assert max(sizes) <= max(1, memory // cheapest)
+    assert (max(sizes) > 1) == (memory > 2 * cheapest)
 
 
 def test_the_batch_is_over_when_all_rows_are(stopping, monkeypatch):
-    steps = []
-    forward = stopping.model.forward
-    monkeypatch.setattr(stopping.model, "forward", lambda **inputs: steps.append(1) or forward(**inputs))
+    sizes = sizes_of(stopping, monkeypatch)
     everything = dataclasses.replace(stopping, stop_tokens=tuple(range(264)))
-    found = greedy(everything, PROMPTS, [none(D)] * len(PROMPTS), NEW)
-    assert len(steps) == 1
+    found = completed(everything, PROMPTS, {"none": none(D)}, 32)["none"]
+    assert sizes == []  # the first token comes from the pass over the prompts
     assert all(one.tokens == [] and one.stop_token is not None for one in found)
 
 
 def test_the_length_ends_a_row(chat):
     never = dataclasses.replace(chat, stop_tokens=(-1,))
-    assert [len(one.tokens) for one in greedy(never, PROMPTS, [none(D)] * len(PROMPTS), 5)] == [5] * len(PROMPTS)
-    assert greedy(never, PROMPTS[:1], [none(D)], 1)[0].stop_token is None
+    assert [len(one.tokens) for one in completed(never, PROMPTS, {"": none(D)}, 4, 5)[""]] == [5] * len(PROMPTS)
+    assert greedy(never, PROMPTS[0], none(D), 1).stop_token is None
 
 
 def test_the_models_own_sampling_and_penalties_are_ignored(stopping, alone, monkeypatch):
@@ -149,40 +219,59 @@ def test_the_models_own_sampling_and_penalties_are_ignored(stopping, alone, monk
     assert completed(stopping, PROMPTS, {"none": none(D)}, 32)["none"] == alone["none"]
 
 
-def test_each_intervention_is_handed_over_as_soon_as_it_is_finished(stopping):
-    """So that a killed stage keeps what it had: after 5 rows of 2 a batch, the first is done before batch 4 starts."""
-    seen = []
-    batches = []
-    real = generation.greedy
-
-    def counted(chat, prompts, interventions, new):
-        batches.append(len(prompts))
-        return real(chat, prompts, interventions, new)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generation, "greedy", counted)
-        complete(
-            stopping, PROMPTS, INTERVENTIONS, 2, 2, lambda name, rows: seen.append((name, len(batches), len(rows)))
-        )
-    assert seen == [("none", 3, 5), ("0", 5, 5), ("0-1", 8, 5), ("add-0", 10, 5)]
+def test_each_intervention_is_handed_over_as_soon_as_it_is_finished(chat, monkeypatch):
+    """So that a killed stage keeps what it had: with two places and no early end, after the last of its 5 rows."""
+    never, seen, steps = dataclasses.replace(chat, stop_tokens=(-1,)), [], sizes_of(chat, monkeypatch)
+    complete(never, PROMPTS, INTERVENTIONS, 3, Room(2), lambda name, rows: seen.append((name, len(steps), len(rows))))
+    assert seen == [("none", 6, 5), ("0", 10, 5), ("0-1", 16, 5), ("add-0", 20, 5)]
 
 
-def test_out_of_memory_gives_the_same_tokens_and_says_so(stopping, alone, monkeypatch, caplog):
-    forward = stopping.model.forward
+@pytest.mark.parametrize("after", [0, 3])
+def test_out_of_memory_gives_the_same_tokens_and_says_so(stopping, alone, monkeypatch, caplog, after):
+    """Also in the middle of a batch, whose unfinished rows start over."""
+    forward, calls = stopping.model.forward, []
 
-    def small(**inputs):
-        if len(inputs["input_ids"]) > 3:
+    def small(*args, **inputs):
+        calls.append(1)
+        if inputs and len(inputs["input_ids"]) > 3 and len(calls) > after:
             raise torch.OutOfMemoryError
-        return forward(**inputs)
+        return forward(*args, **inputs)
 
     monkeypatch.setattr(stopping.model, "forward", small)
     assert completed(stopping, PROMPTS, INTERVENTIONS, 16) == alone
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert said == [
-        "out of memory: batches of 8 rows from here on (run.batch_rows)",
-        "out of memory: batches of 4 rows from here on (run.batch_rows)",
-        "out of memory: batches of 2 rows from here on (run.batch_rows)",
-    ]
+    assert said[-1] in [f"out of memory: batches of {rows} rows from here on (run.batch_rows)" for rows in (1, 2, 3)]
+
+
+class TestSampling:
+    SAMPLING = Sampling(temperature=1.5, top_p=0.9, seed=7)
+    SEEDS: ClassVar = {name: [f"{name} {ids}" for ids in PROMPTS] for name in INTERVENTIONS}
+
+    def sampled(self, chat, batch_rows, order=range(len(PROMPTS)), names=tuple(INTERVENTIONS), sampling=SAMPLING):
+        found = completed(
+            chat,
+            [PROMPTS[number] for number in order],
+            {name: INTERVENTIONS[name] for name in names},
+            batch_rows,
+            sampling=sampling,
+            seeds={name: [self.SEEDS[name][number] for number in order] for name in names},
+        )
+        return {(name, number): one for name, rows in found.items() for number, one in zip(order, rows, strict=True)}
+
+    @settings(max_examples=10)
+    @given(st.permutations(range(len(PROMPTS))), st.permutations(list(INTERVENTIONS)), st.integers(1, 20))
+    def test_batch_size_order_and_mix_change_no_token(self, stopping, order, names, batch_rows):
+        assert self.sampled(stopping, batch_rows, order, names) == self.sampled(stopping, 1)
+
+    def test_another_seed_other_tokens(self, stopping, alone):
+        first = self.sampled(stopping, 16)
+        other = self.sampled(stopping, 16, sampling=dataclasses.replace(self.SAMPLING, seed=8))
+        assert first != other
+        assert any(one != alone[name][number] for (name, number), one in first.items())
+
+    def test_cold_is_greedy(self, stopping, alone):
+        found = self.sampled(stopping, 16, sampling=Sampling(1e-4, 1.0, 7))
+        assert found == {(name, number): one for name, rows in alone.items() for number, one in enumerate(rows)}
 
 
 def test_a_completion_leaves_the_stop_token_out(stopping, alone):

@@ -165,14 +165,13 @@ def test_a_half_done_registration_is_undone(chat):
     assert hook_count(chat.model) == before
 
 
-def test_select_keeps_rows_with_what_is_theirs():
-    mix = [ablation(basis(1)), addition(np.full(D, 2.0), 1), ablation(basis(2)), none(D)]
-    rows, x = Rows(mix), torch.randn(4, 3, D, generator=torch.Generator().manual_seed(0))
-    kept = torch.tensor([2, 0, 1])
-    whole, steered = rows.ablate(x), rows.add(x, 1)
-    rows.select(kept)
-    torch.testing.assert_close(rows.ablate(x[kept]), whole[kept])
-    torch.testing.assert_close(rows.add(x[kept], 1), steered[kept])
+def test_rows_of_one_object_share_its_tensors():
+    """A basis stands once however many rows have it, until it is spread over them."""
+    one, other = ablation(basis(1)), ablation(basis(2))
+    rows, x = Rows([one, other, one, none(D)]), torch.randn(4, 3, D, generator=torch.Generator().manual_seed(0))
+    for number, units in enumerate([one.read, other.read, one.read, []]):
+        expected = reference.project(x[number], units)
+        torch.testing.assert_close(rows.ablate(x)[number], expected, rtol=0, atol=1e-5)
 
 
 def test_a_bf16_stream_is_projected_in_fp32():

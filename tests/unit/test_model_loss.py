@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refusal.directions import random_directions, span_basis
+from refusal.model.batching import Room
 from refusal.model.chat import render
 from refusal.model.interventions import ablation, none
 from refusal.model.loss import Span, chat_spans, completion_spans, losses, text_spans, token_losses
@@ -29,7 +30,7 @@ def spans_of(chat, kind, max_tokens=100):
 
 def summed(chat, spans, interventions, batch_rows):
     found = {}
-    losses(chat, spans, interventions, batch_rows, lambda name, nats, count: found.update({name: (nats, count)}))
+    losses(chat, spans, interventions, Room(batch_rows), lambda name, nats, count: found.update({name: (nats, count)}))
     return found
 
 
@@ -125,7 +126,7 @@ def test_each_intervention_is_handed_over_as_soon_as_it_is_finished(chat, monkey
         chat,
         spans_of(chat, "text"),
         dict.fromkeys("abc", none(D)),
-        2,
+        Room(2),
         lambda name, *_: seen.append((name, len(batches))),
     )
     assert seen == [("a", 2), ("b", 3), ("c", 5)]

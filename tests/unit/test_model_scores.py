@@ -1,4 +1,4 @@
-"""Refusal score, KL and the sweep against their definitions in fp64, a prompt at a time."""
+"""Refusal score and KL against their definitions in fp64, a prompt at a time."""
 
 import dataclasses
 import math
@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as arrays
 
 from refusal.directions import random_directions, span_basis
 from refusal.errors import UserError
+from refusal.model.batching import Room
 from refusal.model.interventions import ablation, none
 from refusal.model.scores import (
     baseline_logits,
@@ -22,13 +23,11 @@ from refusal.model.scores import (
     refusal_score,
     refusal_scores,
     score_groups,
-    sweep,
 )
 
 D = 32
 HARMFUL = [[3, 60, 70, 80, 205, 6], [40, 6], [90, 91, 92, 93, 94, 205, 6]]
 HARMLESS = [[50, 51, 6], [77, 6], [60, 61, 62, 63, 6]]
-CANDIDATES = {f"{layer}": (4 * random_directions(1, D, layer)[0], layer) for layer in range(3)}
 
 finite = st.floats(-1e4, 1e4, width=32)
 logits = arrays.arrays(np.float32, (1, 6), elements=finite)
@@ -108,75 +107,12 @@ class TestKL:
         assert float(kl(unsure, sure)) != pytest.approx(by_hand, abs=0.1)
 
 
-def swept(chat, batch_rows, candidates=CANDIDATES, taken=None):
-    found = {}
-    sweep(chat, candidates, HARMFUL, HARMLESS, batch_rows, lambda name, scores: found.update({name: scores}), taken)
-    return found
-
-
-def naive(chat, direction, layer):
-    """bypass, induce, kl of one candidate as the paper defines them."""
-    model, tokens = chat.model, chat.refusal_tokens
-    off = span_basis(direction[None])[0]
-    clean = [reference.last_logits(model, ids) for ids in HARMLESS]
-    with reference.ablated(model, off):
-        bypass = [reference.refusal_score(reference.last_logits(model, ids), tokens) for ids in HARMFUL]
-        kls = [reference.kl(base, reference.last_logits(model, ids)) for base, ids in zip(clean, HARMLESS, strict=True)]
-    with reference.added(model, direction, layer):
-        induce = [reference.refusal_score(reference.last_logits(model, ids), tokens) for ids in HARMLESS]
-    return {"bypass": np.mean(bypass), "kl": np.mean(kls), "induce": np.mean(induce)}
-
-
-class TestSweep:
-    @pytest.mark.parametrize("family", FAMILIES)
-    def test_agrees_with_the_definition_of_each_candidate(self, family, chat_model):
-        chat = chat_model(family)
-        found = swept(chat, 16)
-        assert list(found) == list(CANDIDATES)
-        for name, candidate in CANDIDATES.items():
-            assert found[name] == pytest.approx(naive(chat, *candidate), abs=1e-4)
-        assert len({round(scores["bypass"], 3) for scores in found.values()}) == 3  # they differ at all
-
-    @pytest.mark.parametrize("batch_rows", [1, 2, 5, 256])
-    def test_batch_size_changes_nothing(self, chat, batch_rows):
-        expected = swept(chat, 16)
-        for name, scores in swept(chat, batch_rows).items():
-            assert scores == pytest.approx(expected[name], abs=1e-5)
-
-    def test_a_candidate_alone_scores_the_same(self, chat):
-        name = "1"
-        assert swept(chat, 16, {name: CANDIDATES[name]})[name] == pytest.approx(swept(chat, 16)[name], abs=1e-5)
-
-    def test_given_those_taken_both_are_ablated(self, chat):
-        taken = span_basis(CANDIDATES["0"][0][None])[0]
-        found = swept(chat, 16, {"1": CANDIDATES["1"]}, taken)
-        both = span_basis(np.stack([CANDIDATES["0"][0], CANDIDATES["1"][0]]))[0]
-        with reference.ablated(chat.model, both):
-            expected = [
-                reference.refusal_score(reference.last_logits(chat.model, ids), chat.refusal_tokens) for ids in HARMFUL
-            ]
-        assert found == {"1": pytest.approx({"bypass": np.mean(expected)}, abs=1e-4)}
-
-    def test_out_of_memory_gives_the_same_scores_and_says_so(self, chat, monkeypatch, caplog):
-        expected, forward = swept(chat, 16), chat.model.forward
-
-        def small(**inputs):
-            if len(inputs["input_ids"]) > 2:
-                raise torch.OutOfMemoryError
-            return forward(**inputs)
-
-        monkeypatch.setattr(chat.model, "forward", small)
-        for name, scores in swept(chat, 16).items():
-            assert scores == pytest.approx(expected[name], abs=1e-5)
-        assert "out of memory: batches of 2 rows from here on (run.batch_rows)" in caplog.messages
-
-
 class TestGroups:
     def test_scores_of_each_prompt_in_order(self, chat):
         off = ablation(span_basis(random_directions(1, D, 7))[0])
         groups = {"none": [(ids, none(D)) for ids in HARMLESS], "0": [(ids, off) for ids in HARMLESS]}
-        baseline = baseline_logits(chat, HARMLESS, 2)
-        found = score_groups(chat, groups, 4, baseline)
+        baseline = baseline_logits(chat, HARMLESS, Room(2))
+        found = score_groups(chat, groups, Room(4), baseline)
         for name, units in {"none": [], "0": off.read}.items():
             for number, ids in enumerate(HARMLESS):
                 clean = reference.last_logits(chat.model, ids)
@@ -189,27 +125,29 @@ class TestGroups:
         assert found["0"]["kl"].min() > 1e-4
 
     def test_no_baseline_no_kl(self, chat):
-        found = score_groups(chat, {"none": [(HARMFUL[0], none(D))]}, 4, None)
+        found = score_groups(chat, {"none": [(HARMFUL[0], none(D))]}, Room(4))
         assert list(found["none"]) == ["refusal_score"]
 
     def test_done_comes_with_each_group_that_is_finished(self, chat):
         seen = []
         groups = {name: [(ids, none(D)) for ids in HARMFUL] for name in "ab"}
-        score_groups(chat, groups, 2, None, lambda name, scores: seen.append((name, len(scores["refusal_score"]))))
+        score_groups(
+            chat, groups, Room(2), None, lambda name, scores: seen.append((name, len(scores["refusal_score"])))
+        )
         assert seen == [("a", 3), ("b", 3)]
 
     def test_refusal_scores_of_prompts_unablated(self, chat):
         expected = [
             reference.refusal_score(reference.last_logits(chat.model, ids), chat.refusal_tokens) for ids in HARMFUL
         ]
-        assert refusal_scores(chat, HARMFUL, 2) == pytest.approx(expected, abs=1e-4)
+        assert refusal_scores(chat, HARMFUL, Room(2)) == pytest.approx(expected, abs=1e-4)
 
     @pytest.mark.parametrize("value", [math.nan, math.inf])
     def test_a_score_that_is_not_finite_is_an_error(self, chat, monkeypatch, value):
         forward = chat.model.forward
 
-        def broken(**inputs):
-            out = forward(**inputs)
+        def broken(*args, **inputs):
+            out = forward(*args, **inputs)
             out.logits[-1] = value
             return out
 
@@ -218,10 +156,10 @@ class TestGroups:
             "unablated: refusal_score of prompt 2 is nan: the model's logits overflow; use dtype float32 or bfloat16"
         )
         with pytest.raises(UserError) as caught:
-            refusal_scores(chat, HARMFUL, 8)
+            refusal_scores(chat, HARMFUL, Room(8))
         assert str(caught.value) == message
         with pytest.raises(UserError) as caught:
-            score_groups(chat, {"0-1": [(ids, none(D)) for ids in HARMFUL]}, 8, None)
+            score_groups(chat, {"0-1": [(ids, none(D)) for ids in HARMFUL]}, Room(8))
         assert str(caught.value) == message.replace("unablated", "0-1")
 
     def test_refusal_tokens_outside_the_vocabulary(self, chat):
@@ -229,7 +167,7 @@ class TestGroups:
         with pytest.raises(
             UserError, match=r"^refusal tokens \[999\]: need one id or more, not all, of the vocabulary"
         ):
-            refusal_scores(wrong, HARMFUL, 8)
+            refusal_scores(wrong, HARMFUL, Room(8))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from refusal.directions import ZERO, cosines
 from refusal.errors import UserError
-from refusal.ranking import Filters, apply_filters, best_first, candidate_directions, rank
+from refusal.filters import SWEPT, Filters
+from refusal.ranking import apply_filters, best_first, candidate_directions, rank
 
 PUBLISHED = Filters(max_kl=0.1, min_induce=0.0, max_layer_share=0.8, layers=10)
 
@@ -51,6 +52,19 @@ cells = st.lists(st.tuples(st.integers(-3, -1), st.integers(0, 9)), min_size=1, 
 """Any table, with ties in bypass, zero directions, and candidates that fall by any filter."""
 
 
+NAN = np.nan
+
+
+def screened(scores, filters):
+    """What a screened sweep leaves of a full table."""
+    left = scores.layer < filters.layer_limit
+    seen = scores.assign(**dict.fromkeys(SWEPT, np.nan))
+    for score in SWEPT:
+        seen[score] = scores[score].where(left)
+        left = left & np.array([filters.meets(score, value) for value in scores[score]])
+    return seen
+
+
 class TestFilters:
     @pytest.mark.parametrize(
         ("row", "reason"),
@@ -64,8 +78,12 @@ class TestFilters:
             ((-1, 9, 0.0, -1.0, 1.0), "late layer; low induce; high kl"),
             ((-1, 2, 0.0, -1.0, 1.0), "low induce; high kl"),
             ((-1, 9), ZERO),
-            ((-1, 2, 0.0, np.nan, 0.0), "low induce"),  # what was not scored is not kept
-            ((-1, 2, 0.0, 1.0, np.nan), "high kl"),
+            ((-1, 2, 0.0, np.nan, 0.0), "not scored"),  # what was not scored is not kept
+            ((-1, 2, 0.0, 1.0, np.nan), "not scored"),
+            ((-1, 2, np.nan, 1.0, 0.0), "not scored"),
+            ((-1, 9, np.nan, np.nan, np.nan), "late layer"),  # as a screened sweep leaves them
+            ((-1, 2, np.nan, -1.0, np.nan), "low induce"),
+            ((-1, 2, np.nan, 1.0, 0.2), "high kl"),
         ],
     )
     def test_reasons(self, row, reason):
@@ -108,6 +126,18 @@ class TestNoneLeft:
                 " ranking.max_layer_share: 1.0 with ranking.min_induce: -0.5",
             ),
             (
+                [(-1, 1, NAN, -0.505, NAN), (-1, 9, NAN, NAN, NAN)],
+                "ranking: no candidate of 2 is left; removed by filter: zero direction 0, late layer 1, low induce 1,"
+                " high kl 0 (one may fall by several); would leave some: ranking.min_induce: -0.51"
+                " (if their kl, not scored yet, is met; `ranking.sweep: full` scores it)",
+            ),
+            (
+                [(-1, 8, NAN, NAN, NAN), (-1, 0)],
+                "ranking: no candidate of 2 is left; removed by filter: zero direction 1, late layer 1, low induce 0,"
+                " high kl 0 (one may fall by several); would leave some: ranking.max_layer_share: 1.0"
+                " (none of their scores is known yet)",
+            ),
+            (
                 [(-1, 0), (-2, 0)],
                 "ranking: no candidate of 2 is left; removed by filter: zero direction 2, late layer 0, low induce 0,"
                 " high kl 0 (one may fall by several); no threshold would leave some:"
@@ -119,6 +149,32 @@ class TestNoneLeft:
         with pytest.raises(UserError) as caught:
             apply_filters(table(*rows), PUBLISHED)
         assert str(caught.value) == message
+
+    @given(cells, st.floats(0.001, 2), st.floats(-4, 1), st.floats(0.1, 1))
+    def test_a_screened_sweep_keeps_the_same_candidates(self, rows, max_kl, min_induce, share):
+        scores, filters = table(*rows), Filters(max_kl, min_induce, share, 10)
+        try:
+            full = apply_filters(scores, filters)
+        except UserError:
+            with pytest.raises(UserError):
+                apply_filters(screened(scores, filters), filters)
+            return
+        found = apply_filters(screened(scores, filters), filters)
+        assert found.kept.tolist() == full.kept.tolist()
+        # the first filter that it fell by
+        assert found.reason.tolist() == [reason.split("; ")[0] for reason in full.reason]
+
+    @given(cells)
+    def test_each_advice_on_a_screened_table_that_is_sure_leaves_some(self, rows):
+        scores = table(*rows)
+        try:
+            apply_filters(screened(scores, PUBLISHED), PUBLISHED)
+        except UserError as error:
+            for one in str(error).partition("would leave some: ")[2].split(" or "):
+                changes = {key: float(value) for key, value in re.findall(r"ranking\.(\w+): ([-\d.]+)", one)}
+                loosened = Filters(**{**vars(PUBLISHED), **changes})
+                if "not scored yet" not in one and "known yet" not in one and changes:
+                    assert apply_filters(screened(scores, loosened), loosened).kept.any()
 
     @given(cells)
     def test_each_advice_leaves_some(self, rows):

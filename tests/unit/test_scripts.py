@@ -438,7 +438,9 @@ class TestModelStages:
     def test_scores_and_conditional_scores(self, at, caplog):
         self.stage(at, "activations", *self.both(at), "--output", at / "a.safetensors")
         run("directions", "--activations", at / "a.safetensors", "--output", at / "d.safetensors")
-        flags = ["--directions", at / "d.safetensors", *self.both(at), "--output", at / "scores.csv"]
+        flags = [
+            "--directions", at / "d.safetensors", *self.both(at), "--sweep", "full", "--output", at / "scores.csv",
+        ]  # fmt: skip
         self.stage(at, "scores", *flags)
         table = read_table(at / "scores.csv")
         assert len(table) == 9
@@ -449,7 +451,7 @@ class TestModelStages:
         caplog.clear()
         before = (at / "scores.csv").read_bytes()
         self.stage(at, "scores", *flags)
-        assert caplog.messages == ["scores: 0 of 6 items to compute"]
+        assert caplog.messages == ["scores: 0 of 6 items to compute"] * 3
         assert (at / "scores.csv").read_bytes() == before
 
         def conditional(steps):
@@ -474,6 +476,87 @@ class TestModelStages:
             "conditional_scores: 3 of 3 items to compute",
         ]
         assert more[more.step < 3].equals(steps)
+
+    def swept(self, at, caplog, *flags):
+        """The table, and how many induce, kl and bypass scores were computed."""
+        caplog.set_level("INFO")
+        caplog.clear()
+        self.stage(
+            at, "scores", "--directions", at / "d.safetensors", *self.both(at), *flags, "--output", at / "scores.csv"
+        )
+        said = [message.split()[1] for message in caplog.messages if "items to compute" in message]
+        return read_table(at / "scores.csv").set_index(["position", "layer"]), list(map(int, said))
+
+    def test_a_screened_sweep_computes_what_the_filters_ask_for(self, at, caplog):
+        self.stage(at, "activations", *self.both(at), "--output", at / "a.safetensors")
+        run("directions", "--activations", at / "a.safetensors", "--output", at / "d.safetensors")
+        full, counts = self.swept(at, caplog, "--sweep", "full")
+        assert counts == [6, 6, 6]
+        induce, kl = full.induce.dropna().sort_values(), full.kl.dropna()
+        middle = float(induce.iloc[2:4].mean())
+        passing = full[(full.induce >= middle)].kl
+        between = float(passing.sort_values().iloc[:2].mean())
+        thresholds = ["--min-induce", middle, "--max-kl", between, "--max-layer-share", 1]
+        (at / "other").mkdir()
+        found, counts = self.swept(at, caplog, "--cache", at / "other", *thresholds)
+        assert counts == [6, 3, 1]
+        assert found.induce.equals(full.induce)
+        assert found.kl.dropna().to_dict() == passing.to_dict()
+        assert found.bypass.dropna().index.tolist() == passing[passing <= between].index.tolist()
+        notes = found.note.dropna().value_counts().to_dict()
+        assert notes == {
+            "zero direction": 3, "kl, bypass not scored: low induce": 3, "bypass not scored: high kl": 2,
+        }  # fmt: skip
+        verify([at / "scores.csv"])
+        # what a looser threshold asks for besides is all that is computed; what a stricter one leaves out is not shown
+        wider, counts = self.swept(
+            at, caplog, "--cache", at / "other", *thresholds[:2], "--max-kl", 99, *thresholds[4:]
+        )
+        assert counts == [0, 0, 2]
+        assert wider.bypass.notna().sum() == 3
+        again, counts = self.swept(at, caplog, "--cache", at / "other", *thresholds)
+        assert (counts, again.equals(found)) == ([0, 0, 0], True)
+        late, counts = self.swept(at, caplog, "--cache", at / "other", "--min-induce", -99, "--max-layer-share", 0.7)
+        assert set(late.note[late.index.get_level_values("layer") == 2]) == {"not scored: late layer"}
+        assert kl.notna().all()
+
+    def test_parts_of_a_stage_give_what_one_job_gives(self, at, caplog):
+        names = ["none", "0", "1", "0-1", "add-0"]
+        whole = {name: path.read_bytes() for name, path in self.completed(at, *names).items()}
+        caplog.set_level("INFO")
+        flags = [
+            "--cache", at / "parts", "--prompts", at / "harmful.jsonl", "--bases", *self.bases(at, *names),
+            "--max-new-tokens", 6,
+        ]  # fmt: skip
+        for number in range(3):
+            caplog.clear()
+            self.stage(at, "completions", *flags, "--part", f"{number}/3", "--marker", at / f"{number}.json")
+            assert f"completions: {(2, 2, 1)[number]} of {(2, 2, 1)[number]} items to compute" in caplog.messages
+            assert read_json(at / f"{number}.json")["part"] == f"{number}/3"
+        caplog.clear()
+        outputs = {name: at / "combinations" / name / "completions" / "harmful.jsonl" for name in names}
+        for path in outputs.values():
+            path.unlink()
+        self.stage(at, "completions", *flags, "--outputs", *outputs.values())
+        assert caplog.messages == ["completions: 0 of 5 items to compute"]
+        assert {name: path.read_bytes() for name, path in outputs.items()} == whole
+
+    def test_sampled_completions_are_another_item_and_come_again(self, at):
+        def sampled(cache, *flags):
+            output = at / "combinations" / "0" / "completions" / "harmful.jsonl"
+            self.stage(
+                at, "completions", "--cache", at / cache, "--prompts", at / "harmful.jsonl", "--bases",
+                *self.bases(at, "0"), "--max-new-tokens", 6, *flags, "--outputs", output,
+            )  # fmt: skip
+            return output.read_bytes(), read_json(sidecar(output))["spec"]
+
+        drawn = ["--temperature", 2.0, "--top-p", 0.9, "--seed", 3]
+        first, greedy = sampled("a", *drawn), sampled("a")
+        assert first == sampled("b", *drawn)
+        assert first[0] != greedy[0]
+        assert first[1] != greedy[1]
+        assert sampled("a", *drawn[:-1], 4)[0] != first[0]
+        assert sampled("a", "--seed", 4)[1] == greedy[1]  # no seed changes a greedy response
 
     def test_completions(self, at, chat):
         import reference

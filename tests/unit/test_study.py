@@ -127,7 +127,7 @@ def change(config, path, value):
         config[key] = value
 
 
-RANKING = "mode, top, max_kl, min_induce, max_layer_share, max_cosine"
+RANKING = "mode, sweep, top, max_kl, min_induce, max_layer_share, max_cosine"
 
 
 class TestFaultsOfTheConfig:

@@ -7,7 +7,6 @@ import psutil
 import torch
 
 from refusal.model.batching import Room
-from refusal.model.keyvalues import KeyValues
 from refusal.model.loading import ChatModel
 
 log = logging.getLogger("refusal")
@@ -39,17 +38,18 @@ class Footprint:
         return held + (self.per_pass + tokens) * tokens + self.per_logits * logits + residuals * self.per_pass * tokens
 
 
-@torch.no_grad()
 def footprint(chat: ChatModel) -> Footprint:
-    """The figures of a model; the keys and values of a token are measured, since families differ in them."""
-    config = chat.model.config.get_text_config()
-    cache = KeyValues(len(chat.stream.layers))
-    chat.model(torch.tensor([[chat.pad]], device=chat.device), past_key_values=cache, use_cache=True)
-    size = chat.model.dtype.itemsize
+    """The figures of a model, by its config: an estimate, on the safe side."""
+    config, size = chat.model.config.get_text_config(), chat.model.dtype.itemsize
+    heads = config.num_attention_heads
+    key_values = 2 * (getattr(config, "num_key_value_heads", None) or heads)
+    head_dim = getattr(config, "head_dim", None) or chat.width // heads
     inner = max(getattr(config, "intermediate_size", None) or 4 * chat.width, chat.width)
-    # the stream and its norm, queries, keys, values and their sum; gate, up, their product, and what ablation widens
+    # the stream and its norm, queries, keys, values and their sum; gate, up, their product; what ablation widens
     activations = (6 * chat.width + 3 * inner) * size + 2 * chat.width * 4
-    return Footprint(cache.nbytes, activations, config.vocab_size * (size + 2 * 4))
+    # as they come, and two copies in fp32
+    logits = config.vocab_size * (size + 2 * 4)
+    return Footprint(len(chat.stream.layers) * key_values * head_dim * size, activations, logits)
 
 
 def free(device: torch.device) -> int:
