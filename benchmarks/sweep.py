@@ -539,7 +539,7 @@ def decode_figures(chat: ChatModel, work: Work, space: Room, args: argparse.Name
     """Print tokens a second, what hooks cost, what more combinations cost, and how near the machine's limits are."""
     needs = footprint(chat)
     wanted = len(work.interventions) * len(work.prompts)
-    fitting = space.fitting([needs.row(max(map(len, work.prompts)), work.new_tokens)] * wanted)
+    fitting = space.fitting([needs.decoded(max(map(len, work.prompts)), work.new_tokens)] * wanted)
     prompts = work.prompts[:fitting]
     count = fitting // len(prompts)
     rows = count * len(prompts)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refusal.errors import UserError
-from refusal.model.batching import OutOfMemoryError, Room, in_batches, left_pad, memory_errors
+from refusal.model.batching import OutOfMemoryError, Room, Size, in_batches, left_pad, memory_errors
 
 CPU = torch.device("cpu")
 rows = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=6), min_size=1, max_size=6)
@@ -16,7 +16,7 @@ costs = st.lists(st.integers(1, 9), min_size=1, max_size=12)
 
 
 def free_of_charge(_row):
-    return 0
+    return Size(0, 0)
 
 
 class TestLeftPad:
@@ -38,21 +38,26 @@ class TestLeftPad:
 class TestRoom:
     @given(costs, st.integers(1, 12), st.integers(1, 60))
     def test_as_many_as_fit_padded_to_the_dearest(self, costs, most, memory):
-        count = Room(most, memory).fitting(costs)
+        count = Room(most, memory).fitting(Size(cost, 1) for cost in costs)
         assert 1 <= count <= most
         assert count == 1 or count * max(costs[:count]) <= memory
         if count < min(most, len(costs)):  # one more would not fit
             assert (count + 1) * max(costs[: count + 1]) > memory
 
+    @given(costs, st.integers(1, 60))
+    def test_tokens_are_bounded_likewise(self, costs, tokens):
+        found = Room(12, tokens=tokens).fitting(Size(1, cost) for cost in costs)
+        assert found == Room(12, memory=tokens).fitting(Size(cost, 1) for cost in costs)
+
     def test_without_a_bound_the_number_counts(self):
-        assert Room(3).fitting([10**15] * 9) == 3
-        assert Room(3, math.inf).fitting([1]) == 1
+        assert Room(3).fitting([Size(10**15, 10**9)] * 9) == 3
+        assert Room(3, math.inf).fitting([Size(1, 1)]) == 1
 
     def test_nothing_waits_nothing_fits(self):
         assert Room(3).fitting([]) == 0
 
     def test_a_single_row_is_tried_whatever_the_model_of_memory_says(self):
-        assert Room(8, 5).fitting([9, 9]) == 1
+        assert Room(8, 5).fitting([Size(9, 1), Size(9, 1)]) == 1
 
 
 class TestInBatches:
@@ -70,7 +75,7 @@ class TestInBatches:
 
     @given(costs, st.integers(1, 30))
     def test_no_batch_passes_the_bound(self, costs, memory):
-        batches = [batch for batch, _ in in_batches(costs, Room(99, memory), lambda cost: cost, len)]
+        batches = [batch for batch, _ in in_batches(costs, Room(99, memory), lambda cost: Size(cost, 1), len)]
         assert [cost for batch in batches for cost in batch] == costs
         assert all(len(batch) == 1 or len(batch) * max(batch) <= memory for batch in batches)
 

@@ -1,5 +1,7 @@
 """The model of memory against what passes really hold, and the bound that follows from it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import FAMILIES, build_model, build_tokenizer
@@ -23,12 +25,13 @@ def test_keys_and_values_are_counted_to_the_byte(family, chat_model):
 
 
 def test_a_row_counts_what_it_holds(chat):
-    needs = footprint(chat)
-    assert needs.row(5, 3) - needs.row(5, 2) == needs.per_token
-    assert needs.row(5, logits=4) - needs.row(5) == 3 * needs.per_logits == 3 * 264 * (4 + 8)
-    assert needs.row(5) - needs.row(5, cached=False) == 5 * needs.per_token
-    assert needs.row(6) > needs.row(5)
-    assert needs.row(5, residuals=3) > needs.row(5)
+    needs = replace(footprint(chat), held=1)
+    assert needs.decoded(5, 3).memory - needs.decoded(5, 2).memory == needs.per_token
+    assert needs.row(5, logits=4).memory - needs.row(5).memory == 3 * needs.per_logits == 3 * 264 * (4 + 20)
+    assert needs.row(5, residuals=3).memory - needs.row(5).memory == 3 * 5 * 32 * 4
+    assert (needs.row(5).tokens, needs.row(5, shared=3).tokens, needs.decoded(5, 3).tokens) == (5, 2, 1)
+    assert needs.row(6).memory > needs.row(5).memory
+    assert footprint(chat).row(5).memory == 2 * needs.row(5).memory  # the processor's allocator
 
 
 def test_half_the_precision_half_the_cache():
@@ -41,7 +44,7 @@ def test_half_the_precision_half_the_cache():
 def test_room_is_the_bound_or_a_share_of_what_is_free(chat, caplog):
     caplog.set_level("INFO")
     bounded = room(chat, 7, 3)
-    assert (bounded.rows, bounded.memory) == (7, 3 * 2**20)
+    assert (bounded.rows, bounded.memory, bounded.tokens) == (7, 3 * 2**20, 2048)
     assert caplog.messages == ["batches: at most 7 rows within 0.0 GiB on cpu"]
     chosen = room(chat, 7)
     assert 0 < chosen.memory < free(torch.device("cpu"))
@@ -60,7 +63,8 @@ def test_the_estimate_is_on_the_safe_side_and_not_far_off(new):
             complete(chat, ids, {"none": none(256)}, new, Room(rows), lambda *_: None)
         else:
             forward(chat, ids, [none(256)] * rows, use_cache=True)
-    estimate = rows * footprint(chat).row(tokens, new)
+    needs = replace(footprint(chat), held=1)
+    estimate = rows * (needs.decoded(tokens, new) if new else needs.row(tokens)).memory
     assert alive.peak < estimate < 4 * alive.peak
 
 

@@ -30,7 +30,7 @@ def mean_activations(chat: ChatModel, rows: Sequence[list[int]], room: Room) -> 
         # the last ones: before them stand those of the shared tokens
         return np.stack([residual.double().sum(0).cpu().numpy() for residual in residuals[-layers:]], axis=1)
 
-    batches = in_batches(sorted(rows, key=len), room, lambda ids: needs.row(len(ids)), batch_sum)
+    batches = in_batches(sorted(rows, key=len), room, lambda ids: needs.row(len(ids), shared, residuals=1), batch_sum)
     for _, sum_ in progress(batches, "activations", unit="batches"):
         total = total + sum_
     return total / len(rows)

@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -20,27 +20,32 @@ class OutOfMemoryError(Exception):
     """The device's memory, or the machine's, did not hold a batch."""
 
 
-class Room:
-    """How many rows a batch may have: a number of rows, and bytes. It shrinks when memory runs out, and stays so.
+class Size(NamedTuple):
+    """What a row takes of a batch: bytes, and tokens that a pass computes."""
 
-    rows: at most; memory: bytes for what a batch needs beside the weights.
+    memory: int
+    tokens: int
+
+
+class Room:
+    """How much a batch may hold. It shrinks when memory runs out, and stays so.
+
+    rows: at most; memory: bytes for what a batch needs beside the weights; tokens: of all rows in a pass.
     """
 
-    def __init__(self, rows: int, memory: float = math.inf) -> None:
+    def __init__(self, rows: int, memory: float = math.inf, tokens: float = math.inf) -> None:
         self.rows = rows
         self.memory = memory
+        self.tokens = tokens
 
-    def fitting(self, costs: Iterable[int]) -> int:
-        """How many of the next rows fit together, at least one; each costs what the dearest of them does (padding).
-
-        costs: bytes of each row alone.
-        """
-        count, dearest = 0, 0
-        for cost in costs:
-            dearest = max(dearest, cost)
-            if count == self.rows or (count and (count + 1) * dearest > self.memory):
+    def fitting(self, sizes: Iterable[Size]) -> int:
+        """How many of the next rows fit together, at least one; each takes what the largest of them does (padding)."""
+        count, memory, tokens = 0, 0, 0
+        for size in sizes:
+            memory, tokens, more = max(memory, size.memory), max(tokens, size.tokens), count + 1
+            if count == self.rows or (count and (more * memory > self.memory or more * tokens > self.tokens)):
                 break
-            count += 1
+            count = more
         return count
 
     def shrink(self, rows: int) -> None:
@@ -70,16 +75,15 @@ def memory_errors() -> Iterator[None]:
 
 
 def in_batches(
-    rows: Sequence[Row], room: Room, cost: Callable[[Row], int], compute: Callable[[Sequence[Row]], Result]
+    rows: Sequence[Row], room: Room, size: Callable[[Row], Size], compute: Callable[[Sequence[Row]], Result]
 ) -> Iterator[tuple[Sequence[Row], Result]]:
     """Yield (batch, compute(batch)) over consecutive rows, as many at a time as there is room for.
 
-    cost: bytes that a row needs.
     Raises: UserError, one row alone does not fit.
     """
     start = 0
     while start < len(rows):
-        batch = rows[start : start + room.fitting(cost(row) for row in rows[start : start + room.rows])]
+        batch = rows[start : start + room.fitting(size(row) for row in rows[start : start + room.rows])]
         try:
             with memory_errors():
                 result = compute(batch)

@@ -136,9 +136,13 @@ def _decode(
                 if going and len(going) > (1 - _COMPACT) * len(batch.rows):
                     _step(chat, batch, choose)
                 else:
-                    costs = (needs.row(len(row.ids), max_new_tokens) for row in (*going, *waiting))
-                    joining = [waiting.popleft() for _ in range(room.fitting(costs) - len(going))]
-                    batch = _refilled(chat, batch, joining, shared, choose)
+                    # those that have ended are gone before others need their memory
+                    batch = _left(batch) if going else None
+                    sizes = (needs.decoded(len(row.ids), max_new_tokens) for row in (*going, *waiting))
+                    joining = [waiting.popleft() for _ in range(room.fitting(sizes) - len(going))]
+                    if joining:
+                        entered = _entered(chat, joining, shared, choose)
+                        batch = _together(batch, entered) if batch else entered
         except OutOfMemoryError:
             batch = None
             lost = [row for row in (*going, *joining) if not row.ended]
@@ -165,27 +169,31 @@ def _step(chat: ChatModel, batch: _Batch, choose: Choose) -> None:
     batch.positions = batch.positions + 1
 
 
-def _refilled(chat: ChatModel, batch: _Batch | None, joining: list[_Row], shared: int, choose: Choose) -> _Batch | None:
-    """A batch without the rows that have ended and with those that join, each with its first token; None: no row."""
-    keep = [number for number, row in enumerate(batch.rows) if not row.ended] if batch else []
-    joined = None
-    if joining:
-        done = forward(chat, [row.ids for row in joining], [row.intervention for row in joining], shared, 1, True)
-        newest = choose(done.logits[:, -1], joining)
-        joined = _Batch(joining, _interventions(joining), done.cache, done.mask, done.positions + 1, newest)
-    if not keep:
-        return joined
-    rows = [batch.rows[number] for number in keep] + joining
-    kept = torch.tensor(keep, device=batch.mask.device)
-    parts = [(batch.mask[kept], batch.positions[kept], batch.newest[kept])]
-    if joined:
-        parts.append((joined.mask, joined.positions, joined.newest))
-    masks, positions, newest = zip(*parts, strict=True)
-    # no wider than the longest row that is left
-    width = max(int(mask.sum(1).max()) for mask in masks)
-    batch.cache.rearrange(kept, width, joined.cache if joined else None)
-    mask = torch.cat([torch.nn.functional.pad(mask, (width - mask.shape[1], 0)) for mask in masks])
-    return _Batch(rows, _interventions(rows), batch.cache, mask, torch.cat(positions), torch.cat(newest))
+def _left(batch: _Batch) -> _Batch:
+    """The batch without the rows that have ended, and no wider than those that go on need."""
+    keep = [number for number, row in enumerate(batch.rows) if not row.ended]
+    rows, kept = [batch.rows[number] for number in keep], torch.tensor(keep, device=batch.mask.device)
+    mask = batch.mask[kept]
+    width = int(mask.sum(1).max())
+    batch.cache.rearrange(kept, width)
+    return _Batch(rows, _interventions(rows), batch.cache, mask[:, -width:], batch.positions[kept], batch.newest[kept])
+
+
+def _entered(chat: ChatModel, rows: list[_Row], shared: int, choose: Choose) -> _Batch:
+    """Rows that begin, each with its first token."""
+    done = forward(chat, [row.ids for row in rows], [row.intervention for row in rows], shared, use_cache=True)
+    newest = choose(done.logits[:, -1], rows)
+    return _Batch(rows, _interventions(rows), done.cache, done.mask, done.positions + 1, newest)
+
+
+def _together(first: _Batch, second: _Batch) -> _Batch:
+    """The rows of both, those of the first before the others."""
+    rows = first.rows + second.rows
+    width = max(first.mask.shape[1], second.mask.shape[1])
+    first.cache.rearrange(torch.arange(len(first.rows)), width, second.cache)
+    mask = torch.cat([torch.nn.functional.pad(one.mask, (width - one.mask.shape[1], 0)) for one in (first, second)])
+    positions, newest = (torch.cat([getattr(one, name) for one in (first, second)]) for name in ("positions", "newest"))
+    return _Batch(rows, _interventions(rows), first.cache, mask, positions, newest)
 
 
 def _interventions(rows: Sequence[_Row]) -> Rows:

@@ -5,7 +5,7 @@ from typing import Self
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-_ROOM = 64
+ROOM = 64
 """Columns by which a full buffer grows, so that most tokens are written in place."""
 
 
@@ -38,7 +38,7 @@ class _Layer(CacheLayerMixin):
         if columns >= self.length:
             return buffer
         # the first tokens fill their buffer to the brim: a single pass, of which most are, needs no room
-        larger = buffer.new_empty(rows, heads, self.length + (_ROOM if used else 0), dim)
+        larger = buffer.new_empty(rows, heads, self.length + (ROOM if used else 0), dim)
         larger[:, :, :used] = buffer[:, :, :used]
         return larger
 
@@ -97,7 +97,7 @@ class KeyValues(Cache):
             new.length, new.is_initialized = mine.length, True
         return made
 
-    def rearrange(self, keep: torch.Tensor, width: int, joining: Self | None) -> None:
+    def rearrange(self, keep: torch.Tensor, width: int, joining: Self | None = None) -> None:
         """Keep these rows, then those of `joining`, in `width` columns: cut, or padded with zeros, at the left."""
         for number, mine in enumerate(self.layers):
             theirs = joining.layers[number] if joining is not None else None
@@ -113,7 +113,7 @@ def _aligned(parts: list[tuple[torch.Tensor, torch.Tensor | None]], width: int) 
     """One buffer of the parts' rows (all, or those named), each with its last columns at column `width`."""
     rows = sum(len(part if chosen is None else chosen) for part, chosen in parts)
     like = parts[0][0]
-    made = like.new_zeros(rows, like.shape[1], width + _ROOM, like.shape[3])
+    made = like.new_zeros(rows, like.shape[1], width + ROOM, like.shape[3])
     start = 0
     for part, chosen in parts:
         taken = part[:, :, -width:]

@@ -68,13 +68,13 @@ def losses(
     shared, needs = shared_prefix([one.tokens[: one.start] for one in sequences]), footprint(chat)
     kept = max(len(one.tokens) - one.start for one in sequences) + 1
 
-    def cost(row):
-        return needs.row(len(row[1].tokens), logits=kept, cached=bool(shared))
+    def size(row):
+        return needs.row(len(row[1].tokens), shared, logits=kept)
 
     def batch_losses(batch):
         return token_losses(chat, [one for _, one in batch], [interventions[name] for name, _ in batch], shared)
 
-    batches = in_batches(rows, room, cost, batch_losses)
+    batches = in_batches(rows, room, size, batch_losses)
     each = ((name, value) for batch, found in batches for (name, _), value in zip(batch, found, strict=True))
     what = f"loss ({len(interventions)} combinations x {len(sequences)} sequences)"
     for name, value in progress(each, what, total=len(rows), unit="rows"):

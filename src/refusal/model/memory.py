@@ -1,18 +1,26 @@
 """What a batch needs beside the weights: keys and values, logits, activations; and what the device has left for it."""
 
 import logging
+import math
 from dataclasses import dataclass
 
 import psutil
 import torch
 
-from refusal.model.batching import Room
+from refusal.model.batching import Room, Size
+from refusal.model.keyvalues import ROOM
 from refusal.model.loading import ChatModel
 
 log = logging.getLogger("refusal")
 
 _SHARE = {"cuda": 0.9, "cpu": 0.5}
 """Share of the free memory that batches may use where no bound is set; a processor's is others' too."""
+
+_HELD = {"cuda": 1, "cpu": 2}
+"""Bytes that the allocator holds for one that is used: the processor's keeps what is freed (benchmarks/sweep.py)."""
+
+_PASS_TOKENS = {"cuda": math.inf, "cpu": 2048}
+"""Tokens of a pass beyond which it gets slower: on a processor, what layers hand on no longer fits its caches."""
 
 _MIB = 2**20
 
@@ -22,20 +30,30 @@ class Footprint:
     """Bytes per row of a batch.
 
     per_token: keys and values of a token, all layers; per_pass: activations of a token in one layer, of which one layer
-    at a time is alive; per_logits: logits of a token, with the fp32 copies that scores and losses are computed on.
+    at a time is alive; per_residual: the stream at one layer's input; per_logits: logits of a token, with the fp32
+    copies that scores and losses are computed on; held: bytes that the allocator holds for each of these.
     """
 
     per_token: int
     per_pass: int
+    per_residual: int
     per_logits: int
+    held: int = 1
 
-    def row(self, tokens: int, new: int = 0, logits: int = 1, cached: bool = True, residuals: int = 0) -> int:
-        """Bytes of a row of `tokens` in one pass, and `new` tokens after it one by one.
+    def row(self, tokens: int, shared: int = 0, logits: int = 1, residuals: int = 0) -> Size:
+        """A row of `tokens` in one pass, the first `shared` of them computed once for all.
 
         residuals: layers whose inputs are kept. The attention mask has a byte for each pair of tokens.
         """
-        held = self.per_token * (tokens + new) if cached else 0
-        return held + (self.per_pass + tokens) * tokens + self.per_logits * logits + residuals * self.per_pass * tokens
+        own = tokens - shared
+        cached = self.per_token * tokens if shared else 0
+        memory = cached + (self.per_pass + tokens + residuals * self.per_residual) * own + self.per_logits * logits
+        return Size(memory * self.held, own)
+
+    def decoded(self, tokens: int, new: int) -> Size:
+        """A row of `tokens` and up to `new` after them, one by one, with keys and values in buffers that have room."""
+        memory = self.per_token * (tokens + new + ROOM) + (self.per_pass + tokens) * tokens + self.per_logits
+        return Size(memory * self.held, 1)
 
 
 def footprint(chat: ChatModel) -> Footprint:
@@ -47,9 +65,10 @@ def footprint(chat: ChatModel) -> Footprint:
     inner = max(getattr(config, "intermediate_size", None) or 4 * chat.width, chat.width)
     # the stream and its norm, queries, keys, values and their sum; gate, up, their product; what ablation widens
     activations = (6 * chat.width + 3 * inner) * size + 2 * chat.width * 4
-    # as they come, and two copies in fp32
-    logits = config.vocab_size * (size + 2 * 4)
-    return Footprint(len(chat.stream.layers) * key_values * head_dim * size, activations, logits)
+    # as they come, and what KL needs in fp32: both distributions, their divergence, and a copy of each
+    logits = config.vocab_size * (size + 5 * 4)
+    per_token = len(chat.stream.layers) * key_values * head_dim * size
+    return Footprint(per_token, activations, chat.width * size, logits, _HELD.get(chat.device.type, 1))
 
 
 def free(device: torch.device) -> int:
@@ -67,4 +86,4 @@ def room(chat: ChatModel, rows: int, mib: int = 0) -> Room:
     """
     bound = mib * _MIB if mib else free(chat.device) * _SHARE.get(chat.device.type, 0.5)
     log.info("batches: at most %d rows within %.1f GiB on %s", rows, bound / 2**30, chat.device)
-    return Room(rows, bound)
+    return Room(rows, bound, _PASS_TOKENS.get(chat.device.type, math.inf))

@@ -91,7 +91,7 @@ def forward(
             chat.model(input_ids=prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
         rows = torch.tensor([number[one] for one in interventions])
         cache = cache.spread(rows, torch.tensor([mask.shape[1] - len(row) for row in ids]))
-    with intervene(chat.stream, Rows(interventions)), _starting(chat, start):
+    with intervene(chat.stream, Rows(interventions)), _starting(chat, start), _whole_head_input(chat.model):
         logits = chat.model(
             input_ids=inputs["input_ids"][:, shared:],
             attention_mask=mask,
@@ -126,6 +126,19 @@ def exact_head(model: nn.Module) -> Iterator[None]:
             return logits if getattr(module, "bias", None) is None else logits + module.bias.float()
 
     handle = head.register_forward_hook(widened)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _whole_head_input(model: nn.Module) -> Iterator[None]:
+    """Within the block, the output weights see the last tokens as one matrix.
+
+    As a slice of all tokens, which is no block of memory, torch multiplies each row of the batch by itself.
+    """
+    handle = model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(),))
     try:
         yield
     finally:

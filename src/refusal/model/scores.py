@@ -88,8 +88,8 @@ def score_groups(
     scores = {name: {kind: np.full(len(rows), np.nan, np.float32) for kind in kinds} for name, rows in groups.items()}
     left = {name: len(rows) for name, rows in groups.items()}
 
-    def cost(entry):
-        return needs.row(len(entry[2][0]), cached=bool(shared))
+    def size(entry):
+        return needs.row(len(entry[2][0]), shared)
 
     def batch_scores(batch):
         logits = last_logits(chat, [row for _, _, row in batch], shared)
@@ -99,7 +99,7 @@ def score_groups(
             found["kl"] = kl(baseline[numbers].to(logits.device), logits).cpu().numpy()
         return found
 
-    batches = in_batches(flat, room, cost, batch_scores)
+    batches = in_batches(flat, room, size, batch_scores)
     each = ((place, entry, found) for batch, found in batches for place, entry in enumerate(batch))
     for place, (name, number, _), found in progress(each, what, total=len(flat), unit="rows"):
         for kind, values in found.items():
@@ -118,7 +118,7 @@ def baseline_logits(chat: ChatModel, prompts: Sequence[list[int]], room: Room) -
     batches = in_batches(
         [(ids, clean) for ids in prompts],
         room,
-        lambda row: needs.row(len(row[0]), cached=bool(shared)),
+        lambda row: needs.row(len(row[0]), shared),
         lambda rows: last_logits(chat, rows, shared),
     )
     return torch.cat([logits for _, logits in batches])

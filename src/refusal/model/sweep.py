@@ -70,11 +70,11 @@ def induce(
             last_logits(chat, [(harmless[number], clean) for number in numbers], shared)
         return residuals
 
-    def first_cost(number):
-        return needs.row(len(harmless[number]), cached=bool(shared), residuals=layers)
+    def first_size(number):
+        return needs.row(len(harmless[number]), shared, residuals=layers)
 
     def results() -> Iterator[tuple[str, int, float]]:
-        for numbers, residuals in in_batches(order, room, first_cost, first_pass):
+        for numbers, residuals in in_batches(order, room, first_size, first_pass):
             widest = max(len(harmless[number]) for number in numbers)
 
             def steered(batch, residuals=residuals):
@@ -85,11 +85,11 @@ def induce(
                 rows = [(harmless[number], added[name]) for name, _, number in batch]
                 return refusal_score(last_logits(chat, rows, shared, start), chat.refusal_tokens).tolist()
 
-            def cost(_row, widest=widest):
-                return needs.row(widest, cached=bool(shared), residuals=1)
+            def size(_row, widest=widest):
+                return needs.row(widest, shared, residuals=1)
 
             rows = [(name, place, number) for name in names for place, number in enumerate(numbers)]
-            for batch, values in in_batches(rows, room, cost, steered):
+            for batch, values in in_batches(rows, room, size, steered):
                 yield from ((name, number, value) for (name, _, number), value in zip(batch, values, strict=True))
 
     left = dict.fromkeys(names, len(harmless))
