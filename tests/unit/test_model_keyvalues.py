@@ -48,7 +48,7 @@ def test_what_is_written_in_place_is_what_concatenation_gives(counts):
 def test_spread_moves_each_row_to_the_right(moves):
     cache, expected = filled(3, 5)
     rows, shift = (torch.tensor(part) for part in zip(*moves, strict=True))
-    made = cache.spread(rows, shift)
+    made = KeyValues.spread([cache.row(number) for number in range(3)], rows, shift)
     for layer in range(2):
         for number, (row, by) in enumerate(moves):
             found = held(made, layer)[number]
@@ -84,5 +84,5 @@ def test_layers_that_a_pass_skipped_have_the_length_of_the_last():
     cache.update(keys, values, 1)
     assert cache.get_seq_length(0) == cache.get_query_offset(0) == 4
     assert cache.get_mask_sizes(3, 0) == (7, 0)
-    made = cache.spread(torch.tensor([0, 0]), torch.tensor([0, 1]))
+    made = KeyValues.spread([cache], torch.tensor([0, 0]), torch.tensor([0, 1]), 1)
     assert (made.layers[0].is_initialized, held(made, 1).shape[0]) == (False, 2)

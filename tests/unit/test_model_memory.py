@@ -44,7 +44,7 @@ def test_half_the_precision_half_the_cache():
 def test_room_is_the_bound_or_a_share_of_what_is_free(chat, caplog):
     caplog.set_level("INFO")
     bounded = room(chat, 7, 3)
-    assert (bounded.rows, bounded.memory, bounded.tokens) == (7, 3 * 2**20, 2048)
+    assert (bounded.rows, bounded.memory, bounded.tokens) == (7, 3 * 2**20, 1024)
     assert caplog.messages == ["batches: at most 7 rows within 0.0 GiB on cpu"]
     chosen = room(chat, 7)
     assert 0 < chosen.memory < free(torch.device("cpu"))

@@ -13,7 +13,7 @@ from refusal.directions import random_directions, span_basis
 from refusal.model.batching import left_pad
 from refusal.model.families import find_stream
 from refusal.model.interventions import ablation, addition, none
-from refusal.model.passes import Start, exact_head, forward, shared_prefix
+from refusal.model.passes import Prefix, Start, exact_head, forward, shared_prefix
 from refusal.model.residuals import recorded, resumed
 
 D = 32
@@ -30,7 +30,9 @@ def under(model, one):
 class TestSharedPrefix:
     @given(st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=12), min_size=1, max_size=5), st.integers(1, 3))
     def test_all_rows_share_it_and_keep_tokens_of_their_own(self, rows, own):
-        count = shared_prefix(rows, own)
+        prefix = shared_prefix(rows, own)
+        count = len(prefix)
+        assert prefix.tokens == rows[0][:count]
         assert all(row[:count] == rows[0][:count] for row in rows)
         assert count == 0 or count <= min(map(len, rows)) - own
         # and it is the longest one, where it is worth a pass
@@ -39,11 +41,11 @@ class TestSharedPrefix:
             assert longer > min(map(len, rows)) - own or len({tuple(row[:longer]) for row in rows}) > 1
 
     def test_a_few_tokens_are_not_worth_a_pass(self):
-        assert shared_prefix([[1, 2, 3, 9], [1, 2, 3, 8]]) == 0
-        assert shared_prefix([[1, 2, 3, 4, 9], [1, 2, 3, 4, 8]]) == 4
+        assert len(shared_prefix([[1, 2, 3, 9], [1, 2, 3, 8]])) == 0
+        assert shared_prefix([[1, 2, 3, 4, 9], [1, 2, 3, 4, 8]]).tokens == [1, 2, 3, 4]
 
     def test_rows_that_are_equal_keep_their_last_token(self):
-        assert shared_prefix([PROMPTS[0]] * 3) == len(PROMPTS[0]) - 1
+        assert shared_prefix([PROMPTS[0]] * 3).tokens == PROMPTS[0][:-1]
 
 
 @pytest.mark.parametrize("use_cache", [False, True])
@@ -58,8 +60,23 @@ def test_shared_tokens_change_no_logit(family, use_cache, chat_model):
             torch.testing.assert_close(logits, reference.last_logits(chat.model, ids), rtol=0, atol=1e-4)
 
 
+def test_a_prefix_is_computed_once_while_its_interventions_stay(chat, monkeypatch):
+    counted, real = [], chat.model.forward
+
+    def counting(*args, **inputs):
+        counted.append(tuple(inputs["input_ids"].shape if "input_ids" in inputs else args[0].shape))
+        return real(*args, **inputs)
+
+    monkeypatch.setattr(chat.model, "forward", counting)
+    prefix, (first, second, third) = shared_prefix(PROMPTS), MIX
+    forward(chat, PROMPTS[:2], [first, second], prefix)
+    forward(chat, PROMPTS[1:], [second, third], prefix)
+    forward(chat, PROMPTS[:2], [first, first], prefix)  # let go by the pass before
+    assert counted == [(2, 6), (2, 3), (1, 6), (2, 21), (1, 6), (2, 3)]
+
+
 def test_as_many_logits_as_asked_for(chat):
-    found = forward(chat, PROMPTS[:1], MIX[:1], 4, keep=5)
+    found = forward(chat, PROMPTS[:1], MIX[:1], Prefix(TEMPLATE[:4]), keep=5)
     with torch.no_grad():
         expected = chat.model(torch.tensor(PROMPTS[:1])).logits[:, -5:]
     torch.testing.assert_close(found.logits, expected, rtol=0, atol=1e-4)
@@ -70,12 +87,15 @@ def test_as_many_logits_as_asked_for(chat):
 @pytest.mark.parametrize("shared", [0, 6])
 def test_a_pass_from_a_layer_is_the_end_of_a_whole_one(family, layer, shared, chat_model):
     chat, one = chat_model(family), addition(3 * random_directions(1, D, 1)[0], layer)
+    prefix = Prefix(TEMPLATE[:shared])
     with recorded(chat.stream) as residuals:
-        forward(chat, PROMPTS, [none(D)] * 3, shared)
+        forward(chat, PROMPTS, [none(D)] * 3, prefix)
     assert len(residuals) == (6 if shared else 3)
-    prefix, rest = residuals[layer][:1], residuals[layer - 3]
+    first, rest = residuals[layer], residuals[layer - 3]
     # rows of two prompts: narrower than what was recorded
-    found = forward(chat, PROMPTS[:2], [one] * 2, shared, start=Start(layer, prefix, rest[:2])).logits[:, -1]
+    own = max(map(len, PROMPTS[:2])) - shared
+    start = Start(layer, first, rest[:2, -own:])
+    found = forward(chat, PROMPTS[:2], [one] * 2, prefix, start=start).logits[:, -1]
     for logits, ids in zip(found, PROMPTS, strict=False):
         with reference.added(chat.model, one.vector, layer):
             torch.testing.assert_close(logits, reference.last_logits(chat.model, ids), rtol=0, atol=1e-4)

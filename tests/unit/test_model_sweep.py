@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from refusal.directions import random_directions, span_basis
 from refusal.errors import UserError
-from refusal.model import sweep
+from refusal.model import scores, sweep
 from refusal.model.batching import Room
 
 D = 32
@@ -96,7 +96,7 @@ def test_an_addition_runs_no_layer_below_its_own_twice(chat, monkeypatch):
         monkeypatch.setattr(layer.self_attn, "forward", counted)
     late = {str(seed): (random_directions(1, D, seed)[0], 2) for seed in range(5)}
     swept(chat, "induce", candidates=late)
-    once = 1 + len(HARMLESS)  # the shared tokens, and the prompts
+    once = 2 + len(HARMLESS)  # the shared tokens, by themselves and before the prompts, and the prompts
     assert counts[0] == counts[1] == once
     assert counts[2] == once + 5 + 5 * len(HARMLESS)
 
@@ -117,6 +117,8 @@ def test_out_of_memory_gives_the_same_scores_and_says_so(chat, monkeypatch, capl
 
 @pytest.mark.parametrize("score", SCORES)
 def test_each_candidate_is_handed_over_as_soon_as_it_is_finished(chat, score, monkeypatch):
+    monkeypatch.setattr(sweep, "_CHUNK", 1)
+    monkeypatch.setattr(scores, "_CHUNK", 1)
     seen, batches = [], []
     forward = chat.model.forward
     monkeypatch.setattr(chat.model, "forward", lambda *a, **inputs: batches.append(1) or forward(*a, **inputs))

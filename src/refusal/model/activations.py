@@ -21,16 +21,18 @@ def mean_activations(chat: ChatModel, rows: Sequence[list[int]], room: Room) -> 
     Returns: [position, layer, d] fp64, positions -n..-1.
     """
     n, layers, clean = len(chat.suffix), len(chat.stream.layers), none(chat.width)
-    shared, needs = shared_prefix(rows, own=n), footprint(chat)
+    prefix, needs = shared_prefix(rows, own=n), footprint(chat)
     total: np.ndarray | float = 0.0
 
     def batch_sum(batch: Sequence[list[int]]) -> np.ndarray:
         with recorded(chat.stream, n) as residuals:
-            forward(chat, batch, [clean] * len(batch), shared)
-        # the last ones: before them stand those of the shared tokens
+            forward(chat, batch, [clean] * len(batch), prefix)
+        # the last ones: before them may stand those of the shared tokens
         return np.stack([residual.double().sum(0).cpu().numpy() for residual in residuals[-layers:]], axis=1)
 
-    batches = in_batches(sorted(rows, key=len), room, lambda ids: needs.row(len(ids), shared, residuals=1), batch_sum)
+    batches = in_batches(
+        sorted(rows, key=len), room, lambda ids: needs.row(len(ids), len(prefix), residuals=1), batch_sum
+    )
     for _, sum_ in progress(batches, "activations", unit="batches"):
         total = total + sum_
     return total / len(rows)

@@ -48,6 +48,13 @@ class Room:
             count = more
         return count
 
+    def split(self, rows: Sequence[Row], size: Callable[[Row], Size]) -> Iterator[Sequence[Row]]:
+        """Consecutive rows, as many at a time as fit."""
+        while rows:
+            count = self.fitting(map(size, rows[: self.rows]))
+            yield rows[:count]
+            rows = rows[count:]
+
     def shrink(self, rows: int) -> None:
         """Half of the rows that did not fit, from here on.
 
@@ -59,6 +66,20 @@ class Room:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         log.warning("out of memory: batches of %d rows from here on (run.batch_rows)", self.rows)
+
+
+def by_length(groups: Sequence[Sequence[Row]], rows: int, length: Callable[[Row], int]) -> list[Row]:
+    """Rows of all groups, so that neighbours have like lengths, and early groups are still finished early.
+
+    Sorted by length within chunks of groups that hold about so many `rows`, so that batches need little padding.
+    """
+    chunks, waiting = [], []
+    for number, group in enumerate(groups, 1):
+        waiting += group
+        if len(waiting) >= rows or number == len(groups):
+            chunks += sorted(waiting, key=length)
+            waiting = []
+    return chunks
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from refusal.model.interventions import Intervention, Rows, intervene
 from refusal.model.keyvalues import KeyValues
 from refusal.model.loading import ChatModel
 from refusal.model.memory import footprint
-from refusal.model.passes import forward, shared_prefix
+from refusal.model.passes import Prefix, forward, shared_prefix
 from refusal.model.sampling import Sampling, drawn, likeliest
 
 Choose = Callable[[torch.Tensor, Sequence["_Row"]], torch.Tensor]
@@ -108,7 +108,7 @@ def _decode(
     chat: ChatModel, rows: Sequence[_Row], max_new_tokens: int, room: Room, sampling: Sampling | None
 ) -> Iterator[_Row]:
     """Yield the rows as they end, about in their order."""
-    shared, needs, stops = shared_prefix([row.ids for row in rows]), footprint(chat), set(chat.stop_tokens)
+    prefix, needs, stops = shared_prefix([row.ids for row in rows]), footprint(chat), set(chat.stop_tokens)
 
     def choose(logits: torch.Tensor, of: Sequence[_Row]) -> torch.Tensor:
         if sampling is None:
@@ -140,8 +140,9 @@ def _decode(
                     batch = _left(batch) if going else None
                     sizes = (needs.decoded(len(row.ids), max_new_tokens) for row in (*going, *waiting))
                     joining = [waiting.popleft() for _ in range(room.fitting(sizes) - len(going))]
-                    if joining:
-                        entered = _entered(chat, joining, shared, choose)
+                    joining.sort(key=lambda row: len(row.ids))
+                    for part in room.split(joining, lambda row: needs.row(len(row.ids), len(prefix))):
+                        entered = _entered(chat, part, prefix, choose)
                         batch = _together(batch, entered) if batch else entered
         except OutOfMemoryError:
             batch = None
@@ -179,9 +180,9 @@ def _left(batch: _Batch) -> _Batch:
     return _Batch(rows, _interventions(rows), batch.cache, mask[:, -width:], batch.positions[kept], batch.newest[kept])
 
 
-def _entered(chat: ChatModel, rows: list[_Row], shared: int, choose: Choose) -> _Batch:
+def _entered(chat: ChatModel, rows: list[_Row], prefix: Prefix, choose: Choose) -> _Batch:
     """Rows that begin, each with its first token."""
-    done = forward(chat, [row.ids for row in rows], [row.intervention for row in rows], shared, use_cache=True)
+    done = forward(chat, [row.ids for row in rows], [row.intervention for row in rows], prefix, use_cache=True)
     newest = choose(done.logits[:, -1], rows)
     return _Batch(rows, _interventions(rows), done.cache, done.mask, done.positions + 1, newest)
 

@@ -1,5 +1,6 @@
 """Keys and values of a batch whose rows come and go, every row's latest token in the last column."""
 
+from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -78,23 +79,32 @@ class KeyValues(Cache):
             for part in (layer.keys, layer.values)
         )
 
-    def spread(self, rows: torch.Tensor, shift: torch.Tensor) -> Self:
-        """A cache in which row n is row rows[n] of this one, moved right by shift[n] columns.
-
-        As many columns as here: what is moved out falls away, what comes in repeats the first token, to be masked.
-        """
+    def row(self, number: int) -> Self:
+        """One row alone, sharing its memory."""
         made = type(self)(len(self.layers))
         for mine, new in zip(self.layers, made.layers, strict=True):
-            if not mine.is_initialized:
-                continue
-            device = mine.keys.device
-            columns = (torch.arange(mine.length, device=device) - shift.to(device)[:, None]).clamp(min=0)
-            # indexing puts [row, column] first
-            new.keys, new.values = (
-                part.transpose(1, 2)[rows.to(device)[:, None], columns].transpose(1, 2).contiguous()
-                for part in (mine.keys, mine.values)
-            )
-            new.length, new.is_initialized = mine.length, True
+            if mine.is_initialized:
+                new.keys, new.values = mine.keys[number : number + 1], mine.values[number : number + 1]
+                new.length, new.is_initialized = mine.length, True
+        return made
+
+    @classmethod
+    def spread(cls, single: Sequence[Self], rows: torch.Tensor, shift: torch.Tensor, start: int = 0) -> Self:
+        """A cache in which row n is single[rows[n]], moved right by shift[n] columns.
+
+        As many columns as each of those has: what is moved out falls away, what comes in repeats the first token, to be
+        masked. Layers before `start` stay empty.
+        """
+        made = cls(len(single[0].layers))
+        for number, new in enumerate(made.layers[start:], start):
+            old = [one.layers[number] for one in single]
+            device, new.length, new.is_initialized = old[0].keys.device, old[0].length, True
+            columns = (torch.arange(new.length, device=device) - shift.to(device)[:, None]).clamp(min=0)
+            for name in ("keys", "values"):
+                parts = torch.cat([getattr(one, name)[:, :, : one.length] for one in old])
+                # indexing puts [row, column] first
+                moved = parts.transpose(1, 2)[rows.to(device)[:, None], columns]
+                setattr(new, name, moved.transpose(1, 2).contiguous())
         return made
 
     def rearrange(self, keep: torch.Tensor, width: int, joining: Self | None = None) -> None:

@@ -11,7 +11,7 @@ from refusal.model.batching import Room, in_batches
 from refusal.model.interventions import Intervention
 from refusal.model.loading import ChatModel
 from refusal.model.memory import footprint
-from refusal.model.passes import forward, shared_prefix
+from refusal.model.passes import Prefix, forward, shared_prefix
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,14 @@ def losses(
     sums = dict.fromkeys(interventions, 0.0)
     left = dict.fromkeys(interventions, len(sequences))
     # each row keeps the last token of its context, which predicts the first that is counted
-    shared, needs = shared_prefix([one.tokens[: one.start] for one in sequences]), footprint(chat)
+    prefix, needs = shared_prefix([one.tokens[: one.start] for one in sequences]), footprint(chat)
     kept = max(len(one.tokens) - one.start for one in sequences) + 1
 
     def size(row):
-        return needs.row(len(row[1].tokens), shared, logits=kept)
+        return needs.row(len(row[1].tokens), len(prefix), logits=kept)
 
     def batch_losses(batch):
-        return token_losses(chat, [one for _, one in batch], [interventions[name] for name, _ in batch], shared)
+        return token_losses(chat, [one for _, one in batch], [interventions[name] for name, _ in batch], prefix)
 
     batches = in_batches(rows, room, size, batch_losses)
     each = ((name, value) for batch, found in batches for (name, _), value in zip(batch, found, strict=True))
@@ -85,16 +85,16 @@ def losses(
 
 
 def token_losses(
-    chat: ChatModel, sequences: Sequence[Span], interventions: Sequence[Intervention], shared: int = 0
+    chat: ChatModel, sequences: Sequence[Span], interventions: Sequence[Intervention], prefix: Prefix | None = None
 ) -> list[float]:
     """Sum of token losses of each sequence, in nats; padding and context are masked out.
 
-    shared: leading tokens that all sequences share before any that is counted, see `passes.shared_prefix`.
+    prefix: tokens that all sequences share before any that is counted, see `passes.shared_prefix`.
     """
     ids = [one.tokens for one in sequences]
     # logits are asked for only where some row predicts
     keep = max(len(one.tokens) - one.start for one in sequences) + 1
-    logits = forward(chat, ids, interventions, shared, keep).logits
+    logits = forward(chat, ids, interventions, prefix, keep).logits
     found = []
     for row, one in enumerate(sequences):
         target = torch.tensor(one.tokens[one.start :], device=logits.device)

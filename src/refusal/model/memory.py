@@ -19,7 +19,7 @@ _SHARE = {"cuda": 0.9, "cpu": 0.5}
 _HELD = {"cuda": 1, "cpu": 2}
 """Bytes that the allocator holds for one that is used: the processor's keeps what is freed (benchmarks/sweep.py)."""
 
-_PASS_TOKENS = {"cuda": math.inf, "cpu": 2048}
+_PASS_TOKENS = {"cuda": math.inf, "cpu": 1024}
 """Tokens of a pass beyond which it gets slower: on a processor, what layers hand on no longer fits its caches."""
 
 _MIB = 2**20

@@ -24,11 +24,11 @@ _HEAD_ROWS = 16384
 class Start:
     """Where a pass begins: at a layer, with its resid_pre.
 
-    prefix: [1, token, d] of the shared tokens; rest: [row, token, d] of the others.
+    prefix: [1, token, d] of the tokens that all rows share, where they do; rest: [row, token, d] of the others.
     """
 
     layer: int
-    prefix: torch.Tensor
+    prefix: torch.Tensor | None
     rest: torch.Tensor
 
 
@@ -46,15 +46,47 @@ class Pass:
     positions: torch.Tensor
 
 
-def shared_prefix(rows: Sequence[Sequence[int]], own: int = 1) -> int:
-    """Leading tokens that all rows share (template, system prompt), while each keeps `own` last tokens for itself.
+class Prefix:
+    """The tokens that all rows share at the start (template, system prompt), computed once per intervention.
 
-    0 where so few are shared that a pass for them is not worth it.
+    Keys and values are kept from pass to pass for the interventions that the last one had.
     """
-    shortest, longest = min(rows), max(rows)  # in the order of lists: if these two share a start, all rows do
+
+    def __init__(self, tokens: Sequence[int] = ()) -> None:
+        self.tokens = list(tokens)
+        self._held: dict[Intervention, tuple[int, KeyValues]] = {}
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def spread(
+        self, chat: ChatModel, interventions: Sequence[Intervention], shift: torch.Tensor, start: Start | None
+    ) -> KeyValues:
+        """Keys and values of each row, moved right by shift [row], from the start's layer on."""
+        layer = 0 if start is None else start.layer
+        distinct = list(dict.fromkeys(interventions))
+        if missing := [one for one in distinct if self._held.get(one, (layer + 1,))[0] > layer]:
+            cache, ids = KeyValues(len(chat.stream.layers)), torch.tensor([self.tokens] * len(missing))
+            residual = None if start is None else start.prefix.expand(len(missing), -1, -1)
+            with intervene(chat.stream, Rows(missing)), _starting(chat, layer, residual):
+                none = torch.arange(0)
+                chat.model(input_ids=ids.to(chat.device), past_key_values=cache, use_cache=True, logits_to_keep=none)
+            self._held |= {one: (layer, cache.row(number)) for number, one in enumerate(missing)}
+        self._held = {one: self._held[one] for one in distinct}
+        number = {one: place for place, one in enumerate(distinct)}
+        rows = torch.tensor([number[one] for one in interventions])
+        return KeyValues.spread([cache for _, cache in self._held.values()], rows, shift, layer)
+
+
+def shared_prefix(rows: Sequence[Sequence[int]], own: int = 1) -> Prefix:
+    """What all rows share at the start, while each keeps `own` last tokens for itself.
+
+    Empty where so little is shared that a pass for it is not worth it.
+    """
+    first, last = min(rows), max(rows)  # in the order of lists: if these two share a start, all rows do
     most = min(map(len, rows)) - own
-    count = next((n for n in range(most) if shortest[n] != longest[n]), max(most, 0))
-    return count if count >= _SHORTEST else 0
+    count = next((n for n in range(most) if first[n] != last[n]), max(most, 0))
+    return Prefix(first[:count] if count >= _SHORTEST else ())
 
 
 @torch.no_grad()
@@ -62,36 +94,33 @@ def forward(
     chat: ChatModel,
     ids: Sequence[Sequence[int]],
     interventions: Sequence[Intervention],
-    shared: int = 0,
+    prefix: Prefix | None = None,
     keep: int = 1,
     use_cache: bool = False,
     start: Start | None = None,
 ) -> Pass:
     """Run the model over rows of token ids, each under its intervention.
 
-    The batch is padded at the left as a whole. Its first `shared` columns hold nothing but padding and shared tokens,
-    whose keys and values are computed once per distinct intervention and moved to where each row has them.
+    The batch is padded at the left as a whole. Its first columns, as many as the prefix has tokens, hold nothing but
+    padding and tokens of the prefix, whose keys and values are moved to where each row has them.
 
     Args:
         ids: token ids of each row.
-        shared: leading tokens that all rows have in common, from `shared_prefix`.
+        prefix: what all rows start with, from `shared_prefix`.
         keep: last tokens whose logits are wanted.
         use_cache: whether to leave keys and values for further tokens.
         start: at a later layer, with what was recorded there under no intervention.
     """
-    width = 0 if start is None else shared + start.rest.shape[1]
-    inputs = left_pad(ids, chat.pad, chat.device, width)
+    shared = len(prefix) if prefix else 0
+    inputs = left_pad(ids, chat.pad, chat.device, 0 if start is None else shared + start.rest.shape[1])
     mask, positions = inputs["attention_mask"], inputs["position_ids"]
-    cache = KeyValues(len(chat.stream.layers)) if use_cache or shared else None
     if shared:
-        distinct = list(dict.fromkeys(interventions))
-        number = {one: place for place, one in enumerate(distinct)}
-        prefix = torch.tensor([list(ids[0][:shared])] * len(distinct), device=chat.device)
-        with intervene(chat.stream, Rows(distinct)), _starting(chat, start, len(distinct)):
-            chat.model(input_ids=prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        rows = torch.tensor([number[one] for one in interventions])
-        cache = cache.spread(rows, torch.tensor([mask.shape[1] - len(row) for row in ids]))
-    with intervene(chat.stream, Rows(interventions)), _starting(chat, start), _whole_head_input(chat.model):
+        shift = torch.tensor([mask.shape[1] - len(row) for row in ids])
+        cache = prefix.spread(chat, interventions, shift, start)
+    else:
+        cache = KeyValues(len(chat.stream.layers)) if use_cache else None
+    layer, residual = (0, None) if start is None else (start.layer, start.rest)
+    with intervene(chat.stream, Rows(interventions)), _starting(chat, layer, residual), _whole_head_input(chat.model):
         logits = chat.model(
             input_ids=inputs["input_ids"][:, shared:],
             attention_mask=mask,
@@ -146,10 +175,9 @@ def _whole_head_input(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _starting(chat: ChatModel, start: Start | None, prefixes: int | None = None) -> Iterator[None]:
-    """At the layer of `start`, with the residual of the prefix (once per distinct row) or of the rest."""
+def _starting(chat: ChatModel, layer: int, residual: torch.Tensor | None) -> Iterator[None]:
+    """At a layer with its residual, or at the embedding where there is none."""
     with ExitStack() as stack:
-        if start is not None:
-            residual = start.rest if prefixes is None else start.prefix.expand(prefixes, -1, -1)
-            stack.enter_context(resumed(chat.stream.layers, start.layer, residual))
+        if residual is not None:
+            stack.enter_context(resumed(chat.stream.layers, layer, residual))
         yield

@@ -7,11 +7,14 @@ import torch
 
 from refusal.cli import progress
 from refusal.errors import UserError
-from refusal.model.batching import Room, in_batches
+from refusal.model.batching import Room, by_length, in_batches
 from refusal.model.interventions import Intervention, none
 from refusal.model.loading import ChatModel
 from refusal.model.memory import footprint
-from refusal.model.passes import Start, exact_head, forward, shared_prefix
+from refusal.model.passes import Prefix, Start, exact_head, forward, shared_prefix
+
+_CHUNK = 512
+"""Rows that are sorted by length together: more save padding, fewer finish a group sooner."""
 
 Row = tuple[list[int], Intervention]
 """Token ids of a prompt, and what is done to it."""
@@ -48,14 +51,16 @@ def kl(baseline: torch.Tensor, ablated: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.kl_div(second, first, reduction="none", log_target=True).sum(-1)
 
 
-def last_logits(chat: ChatModel, rows: Sequence[Row], shared: int = 0, start: Start | None = None) -> torch.Tensor:
+def last_logits(
+    chat: ChatModel, rows: Sequence[Row], prefix: Prefix | None = None, start: Start | None = None
+) -> torch.Tensor:
     """Logits [row, vocab] fp32 after each row's last token, under its intervention, in one forward pass.
 
-    shared, start: see `passes.forward`.
+    prefix, start: see `passes.forward`.
     """
     ids, interventions = zip(*rows, strict=True)
     with exact_head(chat.model):
-        return forward(chat, ids, interventions, shared, start=start).logits[:, -1].float()
+        return forward(chat, ids, interventions, prefix, start=start).logits[:, -1].float()
 
 
 def refusal_scores(chat: ChatModel, prompts: Sequence[list[int]], room: Room) -> np.ndarray:
@@ -82,17 +87,18 @@ def score_groups(
     Returns: name -> `refusal_score` and, with a baseline, `kl`, each [prompt] fp32, in the order of its rows.
     Raises: UserError, a score that is not finite.
     """
-    flat = [(name, number, row) for name, rows in groups.items() for number, row in enumerate(rows)]
-    shared, needs = shared_prefix([row[0] for _, _, row in flat]), footprint(chat)
+    numbered = [[(name, number, row) for number, row in enumerate(rows)] for name, rows in groups.items()]
+    flat = by_length(numbered, _CHUNK, lambda entry: len(entry[2][0]))
+    prefix, needs = shared_prefix([row[0] for _, _, row in flat]), footprint(chat)
     kinds = ["refusal_score"] + ["kl"] * (baseline is not None)
     scores = {name: {kind: np.full(len(rows), np.nan, np.float32) for kind in kinds} for name, rows in groups.items()}
     left = {name: len(rows) for name, rows in groups.items()}
 
     def size(entry):
-        return needs.row(len(entry[2][0]), shared)
+        return needs.row(len(entry[2][0]), len(prefix))
 
     def batch_scores(batch):
-        logits = last_logits(chat, [row for _, _, row in batch], shared)
+        logits = last_logits(chat, [row for _, _, row in batch], prefix)
         found = {"refusal_score": refusal_score(logits, chat.refusal_tokens).cpu().numpy()}
         if baseline is not None:
             numbers = torch.tensor([number for _, number, _ in batch], device=baseline.device)
@@ -114,14 +120,15 @@ def score_groups(
 
 def baseline_logits(chat: ChatModel, prompts: Sequence[list[int]], room: Room) -> torch.Tensor:
     """Unablated logits [prompt, vocab] fp32 after each prompt."""
-    clean, shared, needs = none(chat.width), shared_prefix(prompts), footprint(chat)
+    clean, prefix, needs = none(chat.width), shared_prefix(prompts), footprint(chat)
+    order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
     batches = in_batches(
-        [(ids, clean) for ids in prompts],
+        order,
         room,
-        lambda row: needs.row(len(row[0]), shared),
-        lambda rows: last_logits(chat, rows, shared),
+        lambda number: needs.row(len(prompts[number]), len(prefix)),
+        lambda numbers: last_logits(chat, [(prompts[number], clean) for number in numbers], prefix),
     )
-    return torch.cat([logits for _, logits in batches])
+    return torch.cat([logits for _, logits in batches])[torch.tensor(order).argsort()]
 
 
 def check_finite(name: str, scores: Mapping[str, np.ndarray]) -> None:

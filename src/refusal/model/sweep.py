@@ -7,13 +7,16 @@ import torch
 
 from refusal.cli import progress
 from refusal.directions import span_basis
-from refusal.model.batching import Room, in_batches
+from refusal.model.batching import Room, by_length, in_batches
 from refusal.model.interventions import Intervention, ablation, addition, none
 from refusal.model.loading import ChatModel
 from refusal.model.memory import footprint
-from refusal.model.passes import Start, shared_prefix
+from refusal.model.passes import Start, forward, shared_prefix
 from refusal.model.residuals import recorded
 from refusal.model.scores import baseline_logits, check_finite, last_logits, refusal_score, score_groups
+
+_CHUNK = 128
+"""Rows that are sorted by length together, where neighbours should also have neighbouring layers."""
 
 Candidate = tuple[np.ndarray, int]
 """Raw direction [d], and its layer."""
@@ -62,33 +65,38 @@ def induce(
     added = {name: addition(*candidates[name]) for name in names}
     found = {name: {"induce": np.full(len(harmless), np.nan, np.float32)} for name in names}
     order = sorted(range(len(harmless)), key=lambda number: len(harmless[number]))
-    shared, needs, clean = shared_prefix(harmless), footprint(chat), none(chat.width)
-    layers = len(chat.stream.layers)
+    prefix, needs, clean = shared_prefix(harmless), footprint(chat), none(chat.width)
+    shared, layers = len(prefix), len(chat.stream.layers)
+
+    def residuals_of(rows, prefix=None):
+        with recorded(chat.stream) as residuals:
+            forward(chat, rows, [clean] * len(rows), prefix, keep=1)
+        return residuals[-layers:]  # before them may stand those of the prefix
 
     def first_pass(numbers):
-        with recorded(chat.stream) as residuals:
-            last_logits(chat, [(harmless[number], clean) for number in numbers], shared)
-        return residuals
+        return residuals_of([harmless[number] for number in numbers], prefix)
 
     def first_size(number):
         return needs.row(len(harmless[number]), shared, residuals=layers)
 
     def results() -> Iterator[tuple[str, int, float]]:
-        for numbers, residuals in in_batches(order, room, first_size, first_pass):
-            widest = max(len(harmless[number]) for number in numbers)
+        of_prefix = residuals_of([prefix.tokens]) if prefix else [None] * layers
+        for numbers, of_rest in in_batches(order, room, first_size, first_pass):
 
-            def steered(batch, residuals=residuals):
-                layer = candidates[batch[0][0]][1]
-                rest = residuals[layer - layers]  # the last ones; before them stand those of the shared tokens
+            def steered(batch, of_rest=of_rest):
+                layer = min(candidates[name][1] for name, *_ in batch)
+                rest = of_rest[layer]
                 places = torch.tensor([place for _, place, _ in batch], device=rest.device)
-                start = Start(layer, residuals[layer], rest[places])
+                own = max(len(harmless[number]) for *_, number in batch) - shared
+                start = Start(layer, of_prefix[layer], rest[places][:, -own:])
                 rows = [(harmless[number], added[name]) for name, _, number in batch]
-                return refusal_score(last_logits(chat, rows, shared, start), chat.refusal_tokens).tolist()
+                return refusal_score(last_logits(chat, rows, prefix, start), chat.refusal_tokens).tolist()
 
-            def size(_row, widest=widest):
-                return needs.row(widest, shared, residuals=1)
+            def size(row):
+                return needs.row(len(harmless[row[2]]), shared, residuals=1)
 
-            rows = [(name, place, number) for name in names for place, number in enumerate(numbers)]
+            groups = [[(name, place, number) for place, number in enumerate(numbers)] for name in names]
+            rows = by_length(groups, _CHUNK, lambda row: len(harmless[row[2]]))
             for batch, values in in_batches(rows, room, size, steered):
                 yield from ((name, number, value) for (name, _, number), value in zip(batch, values, strict=True))
 
