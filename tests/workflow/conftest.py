@@ -16,7 +16,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 
 SMALL = {
-    "prompts": {"counts": {"train": 96, "val": 24, "test": 40}},
+    "prompts": {"counts": {"train": 96, "val": 24, "test": 36}},
     "combinations": ["singles", "pairs"],
     "controls": {"sizes": [1, 2], "draws": 2},
 }

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -66,13 +67,28 @@ def test_changed_judge_setting_runs_that_judge_alone(checkout):
 
 def test_threshold_that_keeps_the_directions_computes_nothing(checkout):
     before, files = checkout.items(), checkout.contents("tiny")
-    checkout.change("config/config.yaml", ranking={**checkout.setting("ranking"), "max_kl": 0.5})
+    checkout.change("config/config.yaml", ranking={**checkout.setting("ranking"), "max_kl": 0.099})
     said = checkout.snakemake(SUMMARY)
     assert "rule ranking" in said
-    assert "rule scores" not in said
     assert checkout.computed(before) == {}
     assert "loading " not in said
     assert checkout.contents("tiny") == files
+
+
+def test_looser_threshold_computes_the_scores_that_it_asks_for_and_no_other(checkout):
+    scores = checkout.folder / "results/tiny/candidate_scores.csv"
+    before, items = pd.read_csv(scores), checkout.items()
+    checkout.change("config/config.yaml", ranking={**checkout.setting("ranking"), "min_induce": -100})
+    checkout.snakemake(str(scores.relative_to(checkout.folder)))
+    after = pd.read_csv(scores)
+    more = {
+        score: int(after[score].notna().sum() - before[score].notna().sum()) for score in ("induce", "kl", "bypass")
+    }
+    assert more["induce"] == 0
+    assert more["kl"] >= more["bypass"] > 0
+    assert checkout.computed(items) == {"scores": more["kl"] + more["bypass"]}
+    kept = before.bypass.notna()
+    assert after.bypass[kept].equals(before.bypass[kept])
 
 
 def test_longer_responses_are_generated_and_nothing_is_scored_again(checkout):

@@ -1,0 +1,37 @@
+"""A stage shared out over jobs gives what one job gives, and each part computes its own items alone."""
+
+import re
+import shutil
+
+import pytest
+
+pytestmark = pytest.mark.workflow
+
+SUMMARY = "results/tiny/summary.csv"
+
+
+def test_shared_out_or_not_the_results_are_the_same(checkout):
+    files, items = checkout.contents("tiny"), checkout.items()
+    for stage in ("scores", "completions"):
+        shutil.rmtree(checkout.folder / "cache" / stage)
+    shutil.rmtree(checkout.folder / "results/tiny/combinations")
+    (checkout.folder / "results/tiny/candidate_scores.csv").unlink()
+    run = checkout.setting("run")
+    checkout.change("config/config.yaml", run={**run, "jobs": {**run["jobs"], "scores": 2, "completions": 3}})
+    said = checkout.snakemake(SUMMARY)
+    assert checkout.contents("tiny") == files
+    # those of the other organism and of the prompt filter aside, the same items as one job made
+    now = checkout.items()
+    assert now["completions"] <= items["completions"]
+    assert now["scores"] <= items["scores"]
+    logs = checkout.folder / "logs/tiny"
+    harmful = [(logs / f"completions_harmful.{part}-of-3.log").read_text() for part in range(3)]
+    counts = [int(re.search(r"completions: (\d+) of \1 items to compute", text)[1]) for text in harmful]
+    assert max(counts) - min(counts) <= 1
+    assert "completions: 0 of" in (logs / "completions_harmful.log").read_text()
+    assert sum(counts) * 3 == len(now["completions"])
+    assert not (checkout.folder / "results/tiny/parts").exists() or not any(
+        (checkout.folder / "results/tiny/parts").iterdir()
+    )
+    assert "rule scores_part" in said
+    assert "Nothing to be done" in checkout.snakemake(SUMMARY)
