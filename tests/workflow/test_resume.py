@@ -31,10 +31,10 @@ def stored(checkout, keys):
     return {key: (checkout.folder / "cache/completions" / key).stat().st_mtime_ns for key in keys}
 
 
-@pytest.fixture
-def expected(checkout, tmp_path):
-    """The table of the changed study without any interruption."""
-    other = checkout.copy(tmp_path / "other")
+@pytest.fixture(scope="module")
+def expected(finished, tmp_path_factory):
+    """The results of the changed study without any interruption."""
+    other = finished.copy(tmp_path_factory.mktemp("expected") / "moved")
     one_row_at_a_time(other)
     other.snakemake(SUMMARY)
     return other.contents("tiny")

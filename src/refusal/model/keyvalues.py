@@ -123,11 +123,12 @@ def _aligned(parts: list[tuple[torch.Tensor, torch.Tensor | None]], width: int) 
     """One buffer of the parts' rows (all, or those named), each with its last columns at column `width`."""
     rows = sum(len(part if chosen is None else chosen) for part, chosen in parts)
     like = parts[0][0]
-    made = like.new_zeros(rows, like.shape[1], width + ROOM, like.shape[3])
+    made = like.new_empty(rows, like.shape[1], width + ROOM, like.shape[3])
     start = 0
     for part, chosen in parts:
         taken = part[:, :, -width:]
         taken = taken if chosen is None else taken[chosen.to(taken.device)]
+        made[start : start + len(taken), :, : width - taken.shape[2]] = 0  # masked, but a NaN would come through
         made[start : start + len(taken), :, width - taken.shape[2] : width] = taken
         start += len(taken)
     return made
