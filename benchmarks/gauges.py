@@ -92,6 +92,17 @@ def sampled(device: torch.device) -> Iterator[list[int]]:
         seen.append(process.memory_info().rss)
 
 
+def operations(function: Callable, count: int = 6) -> list[tuple[str, float]]:
+    """The operations that take most of a call on a processor, with their share of its time."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        function()
+    rows = sorted(seen.key_averages(), key=lambda row: row.self_cpu_time_total, reverse=True)
+    whole = sum(row.self_cpu_time_total for row in rows)
+    return [(row.key.removeprefix("aten::"), row.self_cpu_time_total / whole) for row in rows[:count]]
+
+
 @contextmanager
 def paced(model: torch.nn.Module, device: torch.device) -> Iterator[list[tuple[int, int, float]]]:
     """Yield a list to which each forward pass adds its rows, its tokens, and when it began."""

@@ -29,6 +29,7 @@ from gauges import (
     machine,
     measured,
     memory_held,
+    operations,
     product_rate,
     read_bandwidth,
     step_seconds,
@@ -95,6 +96,10 @@ def compare(size: str, args: argparse.Namespace, device: torch.device) -> None:
         f"engine's peak beside the weights: {peak / MIB:.0f} MiB; its bound: {space.memory / MIB:.0f} MiB", flush=True
     )
     decode_figures(chat, work, space, args)
+    if args.profile:
+        for stage, function in {"sweep screened": engine.screened, "completions": engine.completions}.items():
+            shares = operations(lambda function=function: function(chat, work, space))
+            print(f"{stage}: " + ", ".join(f"{name} {share:.0%}" for name, share in shares), flush=True)
 
 
 def line(stage: str, reference: Measured, engine: Measured) -> None:
@@ -157,6 +162,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, parents=[flags()]
     )
     made.add_argument("--size", nargs="+", choices=SIZES, help="tiny 135M; on a GPU 1B 8B")
+    made.add_argument("--profile", action="store_true", help="also say which operations take the engine's time")
     made.add_argument("--reference-candidates", type=int, default=0, help="measured by the reference; 0: all")
     return made
 

@@ -66,8 +66,7 @@ def parser():
     made.add_argument("--harmful", type=Path, required=True, help="harmful_val.jsonl")
     made.add_argument("--harmless", type=Path, required=True, help="harmless_val.jsonl")
     made.add_argument("--bases", type=Path, nargs="+", required=True, help="COMBINATION/basis.safetensors")
-    parts.flags(made)
-    made.add_argument("--outputs", type=Path, nargs="*", default=[], help="COMBINATION/scores.json")
+    parts.flags(made).add_argument("--outputs", type=Path, nargs="+", default=[], help="COMBINATION/scores.json")
     return made
 
 

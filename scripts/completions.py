@@ -77,8 +77,9 @@ def parser():
     made.add_argument("--temperature", type=float, default=0.0, help="of sampling; 0 is greedy")
     made.add_argument("--top-p", type=float, default=1.0, help="draw from the likeliest tokens that hold this share")
     made.add_argument("--seed", type=int, default=42, help="of sampling")
-    parts.flags(made)
-    made.add_argument("--outputs", type=Path, nargs="*", default=[], help="COMBINATION/completions/SET.jsonl")
+    parts.flags(made).add_argument(
+        "--outputs", type=Path, nargs="+", default=[], help="COMBINATION/completions/SET.jsonl"
+    )
     return made
 
 

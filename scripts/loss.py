@@ -93,8 +93,7 @@ def parser():
     made.add_argument("--chat", type=Path, nargs="*", default=[], help="corpora of {instruction, response}")
     made.add_argument("--completions", type=Path, help="the baseline's responses, for on_distribution")
     made.add_argument("--max-tokens", type=int, default=256, help="longest sequence; what is beyond is cut")
-    parts.flags(made)
-    made.add_argument("--outputs", type=Path, nargs="*", default=[], help="COMBINATION/loss.json")
+    parts.flags(made).add_argument("--outputs", type=Path, nargs="+", default=[], help="COMBINATION/loss.json")
     return made
 
 

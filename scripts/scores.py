@@ -105,8 +105,7 @@ def parser():
     made.add_argument("--harmless", type=Path, required=True, help="harmless_val.jsonl")
     made.add_argument("--sweep", choices=["screened", "full"], default="screened")
     cli.filter_flags(made)
-    parts.flags(made)
-    made.add_argument("--output", type=Path, help="candidate_scores.csv")
+    parts.flags(made).add_argument("--output", type=Path, help="candidate_scores.csv")
     return made
 
 

@@ -15,10 +15,19 @@ Part = tuple[int, int]
 WHOLE: Part = (0, 1)
 
 
-def flags(made: argparse.ArgumentParser) -> None:
-    """Add --part and --marker."""
-    made.add_argument("--part", type=_part, default=WHOLE, help="compute one of N parts only, I/N with I from 0")
-    made.add_argument("--marker", type=Path, help="with --part: file that says it is done; nothing else is written")
+def flags(made: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    """Add --part, which sets `part` and `marker`. Returns: the group for the outputs, which it stands instead of."""
+    made.set_defaults(part=WHOLE, marker=None)
+    group = made.add_mutually_exclusive_group(required=True)
+    group.add_argument(
+        "--part",
+        nargs=2,
+        metavar=("I/N", "MARKER"),
+        action=_Part,
+        default=argparse.SUPPRESS,
+        help="compute part I (from 0) of N only, into the cache; MARKER: the file that says it is done",
+    )
+    return group
 
 
 def share(items: Sequence[Item], part: Part) -> list[Item]:
@@ -32,8 +41,10 @@ def mark(path: Path, part: Part, keys: Sequence[str]) -> None:
     write_json(path, {"part": "/".join(map(str, part)), "items": list(keys)})
 
 
-def _part(text: str) -> Part:
-    number, _, count = text.partition("/")
-    if not (number.isdecimal() and count.isdecimal() and int(number) < int(count)):
-        raise argparse.ArgumentTypeError(f"'{text}' is no part: I/N with I from 0, such as 0/4")
-    return int(number), int(count)
+class _Part(argparse.Action):
+    def __call__(self, parser, namespace, values, _option=None):
+        text, marker = values
+        number, _, count = text.partition("/")
+        if not (number.isdecimal() and count.isdecimal() and int(number) < int(count)):
+            raise argparse.ArgumentError(self, f"'{text}' is no part: I/N with I from 0, such as 0/4")
+        namespace.part, namespace.marker = (int(number), int(count)), Path(marker)

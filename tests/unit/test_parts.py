@@ -18,18 +18,32 @@ def test_parts_are_disjoint_and_together_all(items, count):
     assert parts.share(items, parts.WHOLE) == items
 
 
+def parsed(*flags):
+    made = argparse.ArgumentParser()
+    parts.flags(made).add_argument("--outputs", nargs="+")
+    return made.parse_args(list(flags))
+
+
 @pytest.mark.parametrize("text", ["", "1", "2/2", "a/b", "1/0"])
 def test_what_is_no_part(text, capsys):
-    made = argparse.ArgumentParser()
-    parts.flags(made)
     with pytest.raises(SystemExit):
-        made.parse_args(["--part", text])
+        parsed("--part", text, "one.json")
     assert f"'{text}' is no part: I/N with I from 0, such as 0/4" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flags", [[], ["--part", "0/2", "one.json", "--outputs", "a"]])
+def test_either_a_part_or_the_outputs(flags, capsys):
+    with pytest.raises(SystemExit):
+        parsed(*flags)
+    assert "--part" in capsys.readouterr().err
+
+
+def test_without_a_part_one_job_does_it_all():
+    args = parsed("--outputs", "a", "b")
+    assert (args.part, args.marker, args.outputs) == (parts.WHOLE, None, ["a", "b"])
+
+
 def test_a_marker_says_what_is_in_the_cache(tmp_path):
-    made = argparse.ArgumentParser()
-    parts.flags(made)
-    args = made.parse_args(["--part", "1/3", "--marker", str(tmp_path / "one.json")])
+    args = parsed("--part", "1/3", str(tmp_path / "one.json"))
     parts.mark(args.marker, args.part, ["key"])
     assert read_json(tmp_path / "one.json") == {"part": "1/3", "items": ["key"]}

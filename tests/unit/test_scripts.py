@@ -500,8 +500,8 @@ class TestModelStages:
         (at / "other").mkdir()
         found, counts = self.swept(at, caplog, "--cache", at / "other", *thresholds)
         assert counts == [6, 3, 1]
-        assert found.induce.equals(full.induce)
-        assert found.kl.dropna().to_dict() == passing.to_dict()
+        assert found.induce.dropna().to_dict() == pytest.approx(full.induce.dropna().to_dict(), abs=1e-5)
+        assert found.kl.dropna().to_dict() == pytest.approx(passing.to_dict(), abs=1e-5)
         assert found.bypass.dropna().index.tolist() == passing[passing <= between].index.tolist()
         notes = found.note.dropna().value_counts().to_dict()
         assert notes == {
@@ -530,7 +530,7 @@ class TestModelStages:
         ]  # fmt: skip
         for number in range(3):
             caplog.clear()
-            self.stage(at, "completions", *flags, "--part", f"{number}/3", "--marker", at / f"{number}.json")
+            self.stage(at, "completions", *flags, "--part", f"{number}/3", at / f"{number}.json")
             assert f"completions: {(2, 2, 1)[number]} of {(2, 2, 1)[number]} items to compute" in caplog.messages
             assert read_json(at / f"{number}.json")["part"] == f"{number}/3"
         caplog.clear()

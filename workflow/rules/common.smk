@@ -97,7 +97,7 @@ def written_to(flag):
 
     def look_up(wildcards, output):
         if "part" in wildcards.keys():
-            return ["--part", f"{wildcards.part}/{wildcards.parts}", "--marker", output]
+            return ["--part", f"{wildcards.part}/{wildcards.parts}", output]
         return [flag, *output]
 
     return look_up
