@@ -313,12 +313,12 @@ class TestKinds:
     def test_unknown(self):
         with pytest.raises(UserError) as caught:
             load_judge({"kind": "x"})
-        assert str(caught.value) == "unknown judge kind 'x': known kinds are substring"
+        assert str(caught.value) == "unknown judge kind 'x': known kinds are substring, contains"
 
     def test_none(self):
         with pytest.raises(UserError) as caught:
             load_judge({})
-        assert str(caught.value) == "judge settings without 'kind': known kinds are substring"
+        assert str(caught.value) == "judge settings without 'kind': known kinds are substring, contains"
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_each_says_what_it_needs(self, kind):

@@ -52,6 +52,10 @@ def model_schema(source):
     )
 
 
+def judge_schema(kind):
+    return schema("judge")["then" if kind == "contains" else "else"]
+
+
 def test_the_reader_of_comments_reads(tmp_path):
     (tmp_path / "a.yaml").write_text("# Head.\n\n# One\n# two.\na:\n  # In.\n  b: 1\n  c: 2\n# After.\nd: [1]\n")
     assert comments(tmp_path / "a.yaml") == {("a",): "One two.", ("a", "b"): "In.", ("d",): "After."}
@@ -72,7 +76,7 @@ def test_config_and_schema_say_the_same():
 @pytest.mark.parametrize("path", sorted((CONFIG / "judges").glob("*.yaml")), ids=lambda path: path.stem)
 def test_judges_and_schema_say_the_same(path):
     said = {key: text for key, text in comments(path).items() if len(key) == 1}
-    assert said == descriptions(schema("judge"))
+    assert said == descriptions(judge_schema(read_yaml(path)["kind"]))
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
@@ -101,7 +105,7 @@ def test_no_hidden_defaults_every_key_is_required(kind):
             assert node.get("additionalProperties") is False
             optional = set(node["properties"]) - set(node["required"])
             assert optional <= {"config"}  # of a corpus on the hub: not every data set has configurations
-        waiting += [value for value in node.values() if isinstance(value, dict)]
+        waiting += [value for name, value in node.items() if isinstance(value, dict) and name != "if"]  # a condition
         waiting += [
             value for part in node.values() if isinstance(part, list) for value in part if isinstance(value, dict)
         ]
@@ -109,8 +113,18 @@ def test_no_hidden_defaults_every_key_is_required(kind):
 
 class TestJudgeFiles:
     def test_the_projects_own(self):
-        for path in (CONFIG / "judges").glob("*.yaml"):
-            assert read_judge(path)["kind"] == "substring"
+        kinds = {path.stem: read_judge(path)["kind"] for path in (CONFIG / "judges").glob("*.yaml")}
+        assert kinds.items() >= {"substring": "substring", "published": "contains"}.items()
+
+    def test_keys_are_of_a_kind(self, tmp_path):
+        path = tmp_path / "mine.yaml"
+        path.write_text("kind: contains\nprefixes: [a]\n")
+        with pytest.raises(UserError) as caught:
+            read_judge(path)
+        assert sorted(str(caught.value).splitlines()) == [
+            f"{path}: `phrases` is missing",
+            f"{path}: unknown key `prefixes`; known keys are kind, phrases",
+        ]
 
     def test_all_faults_at_once(self, tmp_path):
         path = tmp_path / "mine.yaml"
@@ -121,7 +135,7 @@ class TestJudgeFiles:
             [
                 f"{path}: unknown key `prefix`; known keys are kind, start_characters, exceptions, prefixes",
                 f"{path}: `exceptions` is missing",
-                f"{path}: kind: 'substrin' is not one of substring",
+                f"{path}: kind: 'substrin' is not one of substring, contains",
                 f"{path}: prefixes: [] should be non-empty",
                 f"{path}: start_characters: 0 is less than the minimum of 1",
             ]

@@ -54,9 +54,15 @@ def _substring() -> ModuleType:
     return substring
 
 
+def _contains() -> ModuleType:
+    from refusal.judges import contains
+
+    return contains
+
+
 # Functions with an import statement inside: a judge's dependencies load only when it is used, and whoever reads the
 # imports from the syntax tree (the code version of a stage) still sees them.
-KINDS: dict[str, Callable[[], ModuleType]] = {"substring": _substring}
+KINDS: dict[str, Callable[[], ModuleType]] = {"substring": _substring, "contains": _contains}
 
 
 def judge_module(settings: Mapping[str, Any]) -> ModuleType:
