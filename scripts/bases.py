@@ -1,4 +1,4 @@
-"""What each combination does: its orthonormal basis, a control's random basis, or an addition's vector."""
+"""What each combination does: its orthonormal basis, a control's random basis, or the vector that is added or subtracted."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def main(args):
     for combination, output in zip(combinations, args.outputs, strict=True):
         arrays, facts = intervention_tensors(combination, tensors["directions"], args.ablation, args.seed)
         facts["candidates"] = [candidates[rank] for rank in combination.ranks]
-        if combination.kind == "addition":
+        if facts["kind"] == "addition":
             facts["layer"] = facts["candidates"][0]["layer"]
         write_tensors(output, arrays, facts)
         parameters = {"combination": combination.id, "ablation": args.ablation, "seed": args.seed}
@@ -35,7 +35,7 @@ def main(args):
 def parser():
     made = cli.parser(__doc__)
     made.add_argument("--top-directions", type=Path, required=True)
-    made.add_argument("--combinations", nargs="+", required=True, help="ids: none 0 0-2 random-k2-s0 add-0")
+    made.add_argument("--combinations", nargs="+", required=True, help="ids: none 0 0-2 random-k2-s0 add-0 sub-0")
     made.add_argument("--outputs", type=Path, nargs="+", required=True, help="a file per combination, in that order")
     made.add_argument("--ablation", choices=["span", "sequential"], default="span")
     made.add_argument("--seed", type=int, default=42, help="of the random controls")

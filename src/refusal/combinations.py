@@ -4,7 +4,8 @@ A combination id is one of
     none             the unablated baseline
     0, 0-2, 1-3-4    ablation of the directions of these ranks
     random-k2-s0     control: ablation of 2 random directions, seed 0
-    add-0            the direction of rank 0 added, on harmless prompts
+    add-0            the direction of rank 0 added; on harmless prompts it shows refusal induced
+    sub-0            the same direction subtracted; on harmful prompts it shows refusal bypassed at one layer
 """
 
 import re
@@ -16,7 +17,7 @@ from typing import Literal
 
 from refusal.errors import UserError
 
-PATTERN = r"none|\d+(?:-\d+)*|random-k\d+-s\d+|add-\d+"
+PATTERN = r"none|\d+(?:-\d+)*|random-k\d+-s\d+|(?:add|sub)-\d+"
 """Of any combination id, for wildcards."""
 
 BASELINE = "none"
@@ -26,12 +27,12 @@ BASELINE = "none"
 class Combination:
     """What an id says.
 
-    kind: what is done to the residual stream; ranks: ascending, of an ablation or addition;
+    kind: what is done to the residual stream; ranks: ascending, of an ablation, addition or subtraction;
     size: number of directions; seed: of a control.
     """
 
     id: str
-    kind: Literal["none", "ablation", "random", "addition"]
+    kind: Literal["none", "ablation", "random", "addition", "subtraction"]
     ranks: tuple[int, ...] = ()
     size: int = 0
     seed: int = 0
@@ -44,7 +45,7 @@ def parse(text: str) -> Combination:
     """
     if not re.fullmatch(PATTERN, text):
         raise UserError(
-            f'"{text}" is no combination: write ranks joined by "-" (0, 0-2), `none`, `random-k2-s0` or `add-0`'
+            f'"{text}" is no combination: write ranks joined by "-" (0, 0-2), `none`, `random-k2-s0`, `add-0` or `sub-0`'
         )
     if text == BASELINE:
         return Combination(text, "none")
@@ -53,8 +54,9 @@ def parse(text: str) -> Combination:
         if size == 0:
             raise UserError(f'"{text}": a control needs at least one direction (random-k1-s0)')
         return Combination(text, "random", size=size, seed=seed)
-    if text.startswith("add-"):
-        return Combination(text, "addition", ranks=(int(text[4:]),), size=1)
+    if text.startswith(("add-", "sub-")):
+        kind = "addition" if text.startswith("add-") else "subtraction"
+        return Combination(text, kind, ranks=(int(text[4:]),), size=1)
     ranks = tuple(sorted(int(part) for part in text.split("-")))
     if len(set(ranks)) < len(ranks):
         raise UserError(f'"{text}" names a rank twice: ranks of a combination are distinct')
@@ -78,7 +80,9 @@ def expand(entries: list[str], top: int) -> list[str]:
         except UserError as error:
             raise UserError(f"combinations[{number}]: {error}, or one of {', '.join(sizes)}") from None
         if parsed.kind != "ablation":
-            raise UserError(f'combinations[{number}]: "{entry}" is made by `controls` or `additions`, not listed here')
+            raise UserError(
+                f'combinations[{number}]: "{entry}" is made by `controls`, `additions` or `subtractions`, not listed here'
+            )
         ids[parsed.id] = None
     return list(ids)
 

@@ -95,14 +95,17 @@ def intervention_tensors(
         directions: raw, by rank [rank, d]; mode: `span` or `sequential`; seed: of the study, for controls.
     Returns: `basis` [rows, d] (Q; in mode sequential the unit directions; no rows for the baseline), and for an
         addition `vector` [d]. Facts: kind, ablation, k, effective_rank, left_out (ranks without a row), cosines.
+        A subtraction is the addition of -r, and the facts say so.
     """
     d = directions.shape[-1]
     empty = np.zeros((0, d))
     facts = {"kind": combination.kind, "ablation": mode, "k": combination.size, "effective_rank": 0, "left_out": []}
     if combination.kind == "none":
         return {"basis": empty}, facts
-    if combination.kind == "addition":
-        return {"basis": empty, "vector": directions[combination.ranks[0]].astype(np.float64)}, facts
+    if combination.kind in ("addition", "subtraction"):
+        sign = 1.0 if combination.kind == "addition" else -1.0
+        vector = sign * directions[combination.ranks[0]].astype(np.float64)
+        return {"basis": empty, "vector": vector}, facts | {"kind": "addition"}
     if combination.kind == "random":
         chosen = random_directions(combination.size, d, (seed, combination.size, combination.seed))
     else:

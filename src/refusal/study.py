@@ -68,7 +68,7 @@ def read_study(config: Mapping[str, Any], name: str, root: Path = ROOT) -> Study
 def combination_ids(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Checks config.yaml alone, and gives the ids of all combinations, the same for every model.
 
-    Returns: the baseline first, then ablations, controls, additions.
+    Returns: the baseline first, then ablations, controls, additions, subtractions.
     Raises: UserError, one line a fault.
     """
     refuse(list(find_faults(config, "config", "config/config.yaml")))
@@ -87,6 +87,7 @@ def combination_ids(config: Mapping[str, Any]) -> tuple[str, ...]:
         *ablations,
         *(f"random-k{size}-s{seed}" for size in controls["sizes"] for seed in range(controls["draws"])),
         *(f"add-{rank}" for rank in config["additions"]),
+        *(f"sub-{rank}" for rank in config["subtractions"]),
     )
 
 
@@ -104,7 +105,8 @@ def _judge(name: str, root: Path) -> dict[str, Any]:
 
 def _of_all(overlay: Mapping[str, Any]) -> Iterator[str]:
     """Keys of an overlay that decide which files there are, which a rule must know for every model alike."""
-    yield from (key for key in ("models", "combinations", "additions", "controls", "datasets", "run") if key in overlay)
+    named = ("models", "combinations", "additions", "subtractions", "controls", "datasets", "run")
+    yield from (key for key in named if key in overlay)
     ranking = overlay.get("ranking")
     if isinstance(ranking, Mapping) and "top" in ranking:
         yield "ranking.top"

@@ -34,6 +34,7 @@ def test_any_order_is_the_same_combination(order):
         ("00-1", Combination("0-1", "ablation", (0, 1), 2)),
         ("random-k2-s7", Combination("random-k2-s7", "random", (), 2, 7)),
         ("add-3", Combination("add-3", "addition", (3,), 1)),
+        ("sub-12", Combination("sub-12", "subtraction", (12,), 1)),
     ],
 )
 def test_parse(text, expected):
@@ -41,13 +42,31 @@ def test_parse(text, expected):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a", "0-", "-0", "0--1", "0,1", "0 1", "None", "add", "add--1", "random-k1", "1.0"]
+    "text",
+    [
+        "",
+        "a",
+        "0-",
+        "-0",
+        "0--1",
+        "0,1",
+        "0 1",
+        "None",
+        "add",
+        "add--1",
+        "sub",
+        "sub-",
+        "sub-0-1",
+        "-sub-0",
+        "random-k1",
+        "1.0",
+    ],
 )
 def test_no_combination(text):
     with pytest.raises(UserError) as caught:
         parse(text)
     assert str(caught.value) == (
-        f'"{text}" is no combination: write ranks joined by "-" (0, 0-2), `none`, `random-k2-s0` or `add-0`'
+        f'"{text}" is no combination: write ranks joined by "-" (0, 0-2), `none`, `random-k2-s0`, `add-0` or `sub-0`'
     )
 
 
@@ -84,15 +103,17 @@ class TestExpand:
             (
                 "single",
                 'combinations[1]: "single" is no combination: write ranks joined by "-" (0, 0-2), `none`,'
-                " `random-k2-s0` or `add-0`, or one of singles, pairs, triples",
+                " `random-k2-s0`, `add-0` or `sub-0`, or one of singles, pairs, triples",
             ),
             (
                 "1-1",
                 'combinations[1]: "1-1" names a rank twice: ranks of a combination are distinct,'
                 " or one of singles, pairs, triples",
             ),
-            ("none", 'combinations[1]: "none" is made by `controls` or `additions`, not listed here'),
-            ("add-0", 'combinations[1]: "add-0" is made by `controls` or `additions`, not listed here'),
+            *(
+                (one, f'combinations[1]: "{one}" is made by `controls`, `additions` or `subtractions`, not listed here')
+                for one in ("none", "add-0", "sub-0")
+            ),
         ],
     )
     def test_faults(self, entry, message):

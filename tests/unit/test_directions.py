@@ -215,3 +215,9 @@ class TestInterventionTensors:
         assert tensors["basis"].shape == (0, D)
         np.testing.assert_array_equal(tensors["vector"], 5 * np.eye(D)[2])
         assert (facts["kind"], facts["k"], facts["effective_rank"]) == ("addition", 1, 0)
+
+    def test_subtraction_is_the_addition_of_the_opposite(self):
+        tensors, facts = self.made("sub-2")
+        np.testing.assert_array_equal(tensors["vector"], -self.made("add-2")[0]["vector"])
+        assert tensors["basis"].shape == (0, D)
+        assert facts == self.made("add-2")[1]

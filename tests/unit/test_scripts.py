@@ -152,12 +152,15 @@ class TestRankingAndBases:
         return [read_tensors(output) for output in outputs]
 
     def test_bases(self, ranked):
-        baseline, pair, control, added = self.bases(ranked, "none", "0-1", "random-k1-s0", "add-1")
+        names = ("none", "0-1", "random-k1-s0", "add-1", "sub-1")
+        baseline, pair, control, added, taken = self.bases(ranked, *names)
         assert baseline[0]["basis"].shape == (0, 8)
         assert pair[0]["basis"].shape == (2, 8)
         assert [one["rank"] for one in pair[1]["candidates"]] == [0, 1]
         assert (control[1]["candidates"], control[1]["kind"]) == ([], "random")
         assert (added[1]["layer"], added[1]["candidates"][0]["rank"]) == (1, 1)
+        assert taken[1] == added[1]
+        np.testing.assert_array_equal(taken[0]["vector"], -added[0]["vector"])
         verify([ranked / "combinations" / "0-1" / "basis.safetensors"])
 
     def test_the_same_bytes_again(self, ranked):

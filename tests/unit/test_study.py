@@ -149,6 +149,7 @@ class TestFaultsOfTheConfig:
             ("combinations", ["0", 1], "combinations[1]: 1 is not of type 'string'"),
             ("ablation", "both", "ablation: 'both' is not one of span, sequential"),
             ("additions", [-1], "additions[0]: -1 is less than the minimum of 0"),
+            ("subtractions", [-1], "subtractions[0]: -1 is less than the minimum of 0"),
             ("controls.sizes", [0], "controls.sizes[0]: 0 is less than the minimum of 1"),
             ("datasets.mirror", 5, "datasets.mirror: 5 is not of type 'string', 'null'"),
             ("prompts.borderline", {"test": 5}, "prompts.borderline.test: 5 is not of type 'string'"),
@@ -164,7 +165,7 @@ class TestFaultsOfTheConfig:
                 "extra",
                 1,
                 "unknown key `extra`; known keys are models, seed, datasets, prompts, ranking, combinations,"
-                " ablation, additions, controls, completions, judges, loss, run",
+                " ablation, additions, subtractions, controls, completions, judges, loss, run",
             ),
         ],
     )
@@ -207,7 +208,7 @@ class TestFaultsOfTheConfig:
 
     def test_unknown_judge(self, config, root):
         change(config, "judges", ["substring", "guard"])
-        assert faults(config, root) == ["judges: unknown judge 'guard': config/judges/ has substring"]
+        assert faults(config, root) == ["judges: unknown judge 'guard': config/judges/ has published, substring"]
 
 
 class TestFaultsOfAModelFile:
@@ -236,10 +237,10 @@ class TestFaultsOfAModelFile:
 
     def test_faults_of_its_study_section(self, config, root):
         write_model(root, study={"ranking": {"max_kl": "low"}, "los": {}})
-        known = "models, seed, datasets, prompts, ranking, combinations, ablation, additions, controls, completions,"
+        known = "models, seed, datasets, prompts, ranking, combinations, ablation, additions, subtractions, controls,"
         assert faults(config, root) == [
             "config/models/mine.yaml: study: ranking.max_kl: 'low' is not of type 'number'",
-            f"config/models/mine.yaml: study: unknown key `los`; known keys are {known} judges, loss, run",
+            f"config/models/mine.yaml: study: unknown key `los`; known keys are {known} completions, judges, loss, run",
         ]
 
     def test_a_section_that_is_none(self, config, root):
@@ -253,13 +254,14 @@ class TestFaultsOfAModelFile:
                 "models": ["a"],
                 "combinations": ["0"],
                 "additions": [],
+                "subtractions": [],
                 "controls": {"draws": 1},
                 "datasets": {"mirror": "m"},
                 "run": {"batch_rows": 1},
                 "ranking": {"top": 3},
             },
         )
-        keys = ("additions", "combinations", "controls", "datasets", "models", "ranking.top", "run")
+        keys = ("additions", "combinations", "controls", "datasets", "models", "ranking.top", "run", "subtractions")
         assert faults(config, root) == [
             f"config/models/mine.yaml: study.{key}: the same for all models: set it in config/config.yaml"
             for key in keys
@@ -273,17 +275,18 @@ class TestFaultsOfAModelFile:
 
 
 class TestCombinationIds:
-    def test_baseline_ablations_controls_additions(self, config):
+    def test_baseline_ablations_controls_additions_subtractions(self, config):
         config |= {
             "combinations": ["1-0", "singles"],
             "controls": {"sizes": [2, 1], "draws": 2},
             "additions": [1],
+            "subtractions": [0, 1],
         }
         config["ranking"]["top"] = 2
         assert combination_ids(config) == (
             "none", "0-1", "0", "1",
             "random-k2-s0", "random-k2-s1", "random-k1-s0", "random-k1-s1",
-            "add-1",
+            "add-1", "sub-0", "sub-1",
         )  # fmt: skip
 
     def test_no_controls_no_additions(self, config):
