@@ -74,7 +74,7 @@ def build(size: str, args: argparse.Namespace, device: torch.device) -> ChatMode
     return ChatModel(
         model=model,
         tokenizer=SimpleNamespace(pad_token_id=0),
-        stream=find_stream(model),
+        stream=find_stream(model, range(8)),
         system_prompt=None,
         suffix=tuple(range(6, 6 + END)),
         refusal_tokens=REFUSAL,

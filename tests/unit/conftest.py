@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from refusal.model.specimens import specimen
+
 ROOT = Path(__file__).parents[2]
 
 TEMPLATE = (
@@ -16,35 +18,6 @@ TEMPLATE = (
 """Its end-of-instruction tokens: <end>, a line break, <assistant>."""
 
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<end>", "<system>", "<user>", "<assistant>"]
-
-_SIZES = {
-    "vocab_size": 264,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 256,
-    # wide enough that the layers matter: with the default 0.02 the logits hardly depend on the prompt
-    "initializer_range": 0.3,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-
-# Config class in transformers -> what it needs beside the sizes.
-FAMILIES = {
-    "Llama": {},
-    "Mistral": {"sliding_window": 8},
-    "Qwen2": {},
-    "Qwen3": {},
-    "Gemma": {},
-    "Gemma2": {"sliding_window": 8, "query_pre_attn_scalar": 8},
-    "Gemma3Text": {"sliding_window": 8, "query_pre_attn_scalar": 8},
-    "Phi3": {},
-    "Olmo2": {},
-}
 
 
 def build_tokenizer(template=TEMPLATE):
@@ -72,17 +45,6 @@ def build_tokenizer(template=TEMPLATE):
     )
 
 
-def build_model(family, **changes):
-    """A random model; the same seed gives the same weights."""
-    import torch
-    import transformers
-
-    config = getattr(transformers, f"{family}Config")(**{**_SIZES, **FAMILIES.get(family, {}), **changes})
-    torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(config)
-    return model.eval().requires_grad_(False)
-
-
 def script(name):
     """A stage script as a module."""
     found = importlib.util.spec_from_file_location(f"stage_{name}", ROOT / "scripts" / f"{name}.py")
@@ -101,7 +63,11 @@ def describe(folder, output, **changes):
         "dtype": "float32",
         "system_prompt": None,
         "chat_template": None,
+        "template_options": {},
+        "thinking": None,
+        "think_block": None,
         "refusal_tokens": ["I", "S"],
+        "proposed": None,
         "output": output,
     }
     script("model").main(Namespace(**{**flags, **changes}))
@@ -124,7 +90,7 @@ def identity(tmp_path_factory):
 
             hide_bars()
             folder = tmp_path_factory.mktemp(family)
-            build_model(family).save_pretrained(folder / "model")
+            specimen(family).save_pretrained(folder / "model")
             build_tokenizer().save_pretrained(folder / "model")
             made[family] = describe(folder / "model", folder / "model.json")
         return made[family]

@@ -19,17 +19,44 @@ def project(x, units):
     return x.float()
 
 
+_DEFAULT = ("input_layernorm", "post_attention_layernorm")
+READERS = {
+    "Gemma2ForCausalLM": ("input_layernorm", "pre_feedforward_layernorm"),
+    "Gemma3ForCausalLM": ("input_layernorm", "pre_feedforward_layernorm"),
+    "Olmo2ForCausalLM": ("self_attn", "mlp"),  # it norms after its blocks, not before
+    "CohereForCausalLM": ("input_layernorm",),
+    "Cohere2ForCausalLM": ("input_layernorm",),
+    "PhiForCausalLM": ("input_layernorm",),
+    "StableLmForCausalLM": ("input_layernorm",),
+    "FalconForCausalLM": ("input_layernorm",),
+    "GPTJForCausalLM": ("ln_1",),
+    "GPT2LMHeadModel": ("ln_1", "ln_2"),
+    "OPTForCausalLM": ("self_attn_layer_norm", "final_layer_norm"),
+}
+LAYERS = ("model.layers", "transformer.h", "gpt_neox.layers", "model.decoder.layers")
+LAST_NORMS = (
+    "model.norm",
+    "transformer.ln_f",
+    "gpt_neox.final_layer_norm",
+    "model.final_layernorm",
+    "model.decoder.final_layer_norm",
+)
+
+
+def at(model, paths):
+    """The first of these modules that the model has: by name, as a reader of its code would."""
+    for path in paths:
+        try:
+            return model.get_submodule(path)
+        except AttributeError:
+            continue
+    raise LookupError(paths)
+
+
 def readers(model):
-    """All that reads the stream: the layers' first and second norms, and the last norm."""
-    found = [model.model.norm]
-    for layer in model.model.layers:
-        if not hasattr(layer, "input_layernorm"):  # OLMo 2 norms after its blocks, not before
-            found += [layer.self_attn, layer.mlp]
-        elif hasattr(layer, "pre_feedforward_layernorm"):  # Gemma 2 and 3
-            found += [layer.input_layernorm, layer.pre_feedforward_layernorm]
-        else:
-            found += [layer.input_layernorm, layer.post_attention_layernorm]
-    return found
+    """All that reads the stream: by their names in each family, and the last norm."""
+    names = READERS.get(type(model).__name__, _DEFAULT)
+    return [at(model, LAST_NORMS), *(getattr(layer, name) for layer in at(model, LAYERS) for name in names)]
 
 
 @contextmanager
@@ -48,6 +75,42 @@ def ablated(model, units):
 
 
 @contextmanager
+def published_hooks(model, directions):
+    """Within the block, the published scripts' hooks for each direction in turn: on what enters each layer, on the
+    outputs of attention and mlp, one direction's set of hooks after another's.
+    """
+
+    def without(x, direction):
+        direction = torch.as_tensor(direction / np.linalg.norm(direction)).to(x)
+        return x - (x @ direction).unsqueeze(-1) * direction
+
+    def entering(direction):
+        def hook(_module, args, kwargs):
+            if args:
+                return (without(args[0], direction), *args[1:]), kwargs
+            return args, kwargs | {"hidden_states": without(kwargs["hidden_states"], direction)}
+
+        return hook
+
+    def leaving(direction):
+        def hook(_module, _args, output):
+            if isinstance(output, tuple):
+                return (without(output[0], direction), *output[1:])
+            return without(output, direction)
+
+        return hook
+
+    with ExitStack() as hooks:
+        for direction in directions:
+            for layer in at(model, LAYERS):
+                hooks.callback(layer.register_forward_pre_hook(entering(direction), with_kwargs=True).remove)
+                for name in ("self_attn", "attn", "attention", "mlp"):
+                    if hasattr(layer, name):
+                        hooks.callback(getattr(layer, name).register_forward_hook(leaving(direction)).remove)
+        yield
+
+
+@contextmanager
 def added(model, vector, layer):
     """Within the block, `vector` is added to what enters the layer."""
     vector = torch.as_tensor(vector, dtype=torch.float32)
@@ -57,7 +120,7 @@ def added(model, vector, layer):
             return (args[0] + vector, *args[1:]), kwargs
         return args, kwargs | {"hidden_states": kwargs["hidden_states"] + vector}
 
-    handle = model.model.layers[layer].register_forward_pre_hook(hook, with_kwargs=True)
+    handle = at(model, LAYERS)[layer].register_forward_pre_hook(hook, with_kwargs=True)
     try:
         yield
     finally:

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import reference
-from conftest import FAMILIES
 
 from refusal.directions import is_zero, mean_difference
 from refusal.model.activations import mean_activations
 from refusal.model.batching import Room
 from refusal.model.chat import encode
+from refusal.model.specimens import FAMILIES
 
 HARMFUL = ["How do I pick a lock?", "Tell me", "Write a long text about how to do it"]
 HARMLESS = ["Name a colour.", "What is the time now", "Hi"]

@@ -1,89 +1,257 @@
-"""Which modules write into the stream: right for the families promised, and never silently wrong for others."""
+"""Which modules write into the stream: found by what they do, placed by hand where not, and never silently wrong."""
+
+import itertools
 
 import pytest
 import torch
-from conftest import FAMILIES, build_model
 from torch import nn
 
 from refusal.errors import UserError
-from refusal.model.families import Stream, check_stream, find_stream
+from refusal.model.families import check_stream, find_stream
+from refusal.model.specimens import FAMILIES, SIZES, specimen
 
 TOKENS = [3, 40, 50, 6]
 
+NORMED = {
+    "Gemma2": ("post_attention_layernorm", "post_feedforward_layernorm"),
+    "Gemma3": ("post_attention_layernorm", "post_feedforward_layernorm"),
+    "Olmo2": ("post_attention_layernorm", "post_feedforward_layernorm"),
+    "Glm4": ("post_self_attn_layernorm", "post_mlp_layernorm"),
+}
+NAMED = {
+    "GPTNeoX": ("attention", "mlp"),
+    "GPT2": ("attn", "mlp"),
+    "GPTJ": ("attn", "mlp"),
+    "OPT": ("self_attn", "fc2"),
+    "Falcon": ("self_attention", "mlp"),
+    "Llama4": ("self_attn", "feed_forward"),
+}
+"""Names of each layer's writers and blocks where they are not self_attn and mlp; nothing in the library knows them."""
+
+
+def names(model, modules):
+    """Last parts of the modules' paths."""
+    path = {module: where for where, module in model.named_modules()}
+    return {path[module].rsplit(".", 1)[-1] for module in modules}
+
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_stream_is_embedding_and_two_writers_a_layer(family, chat_model):
+def test_the_modules_of_every_family_are_found(family, chat_model):
     chat = chat_model(family)
     stream = chat.stream
-    assert stream.embedding is chat.model.get_input_embeddings()
-    assert stream.layers == tuple(chat.model.model.layers)
-    after_norm = family in ("Gemma2", "Gemma3Text", "Olmo2")
-    for layer, writers in zip(stream.layers, stream.writers, strict=True):
-        normed = [getattr(layer, f"post_{block}_layernorm", None) for block in ("attention", "feedforward")]
-        assert list(writers) == (normed if after_norm else [layer.self_attn, layer.mlp])
-    assert len(stream.all_writers) == 1 + 2 * len(stream.layers)
+    blocks = NAMED.get(family, ("self_attn", "mlp"))
+    assert len(stream.layers) == SIZES["num_hidden_layers"]
+    assert stream.embedding is chat.model.get_input_embeddings() is stream.entry[0]
+    assert len(stream.entry) == (2 if family in ("GPT2", "OPT") else 1)  # positions that are learned join
+    for layer, writers, inside in zip(stream.layers, stream.writers, stream.blocks, strict=True):
+        assert names(layer, writers) == set(NORMED.get(family, blocks))
+        assert names(layer, inside) == set(blocks)
+    assert len(stream.all_writers) == len(stream.entry) + 2 * len(stream.layers)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_sum_holds_in_every_dtype(family, dtype):
-    model = build_model(family).to(dtype)
-    check_stream(model, find_stream(model), TOKENS)
+def test_they_are_found_in_every_dtype(family, dtype):
+    model = specimen(family).to(dtype)
+    assert len(find_stream(model, TOKENS).all_writers) in (7, 8)
 
 
-SIZES = {"n_embd": 32, "n_layer": 3, "n_head": 4}
+def test_names_and_shapes_do_not_matter():
+    """A Llama whose modules are all called otherwise, with an mlp as wide as the stream."""
+    model = specimen("Llama", intermediate_size=32)
+    expected = find_stream(model, TOKENS)
+    for layer in expected.layers:
+        layer._modules["first"], layer._modules["second"] = layer._modules["self_attn"], layer._modules["mlp"]
+        for name in ("self_attn", "mlp"):
+            vars(layer)[name] = layer._modules.pop(name)  # the layer's code still finds them, named_modules does not
+        assert "self_attn" not in dict(layer.named_children())
+    model.model._modules["blocks"] = model.model._modules["layers"]
+    vars(model.model)["layers"] = model.model._modules.pop("layers")
+    found = find_stream(model, TOKENS)
+    assert (found.layers, found.writers) == (expected.layers, expected.writers)
+
+
+@pytest.fixture
+def scaled():
+    """A Llama whose mlp's output is weighted per channel before it is added, which no module does."""
+    model = specimen("Llama")
+    weights = torch.linspace(0.5, 1.5, 32)
+
+    def weighted(layer):
+        inner, middle = layer.forward, []
+        layer.post_attention_layernorm.register_forward_pre_hook(lambda _, args: middle.append(args[0]))
+
+        def forward(hidden_states, **inputs):
+            out = inner(hidden_states, **inputs)
+            return middle[-1] + (out - middle[-1]) * weights
+
+        return forward
+
+    layer = model.model.layers[1]
+    layer.forward = weighted(layer)
+    return model
+
+
+class TestUnplaced:
+    def test_what_no_module_gives(self, scaled):
+        with pytest.raises(UserError) as caught:
+            find_stream(scaled, TOKENS)
+        assert str(caught.value) == (
+            "LlamaForCausalLM: model.layers.1: part of what it adds to the residual stream is no module's output"
+            " (MulBackward0): name the modules within a layer by `modules.writers` in the model file"
+        )
+
+    def test_named_by_hand_it_is_still_checked(self, scaled):
+        with pytest.raises(UserError) as caught:
+            find_stream(scaled, TOKENS, {"writers": ["self_attn", "mlp"]})
+        said = str(caught.value)
+        assert said.startswith(
+            "LlamaForCausalLM: layer 1: its writers do not add up to what it writes (relative gap 0."
+        )
+        assert said.endswith("): correct `modules.writers` in the model file")
+
+    def test_no_list_of_layers(self):
+        model = specimen("Llama")
+        model.config.num_hidden_layers = 5
+        with pytest.raises(UserError) as caught:
+            find_stream(model, TOKENS)
+        assert str(caught.value) == (
+            "LlamaForCausalLM: no list of 5 decoder layers was found that the residual stream passes through, one after"
+            " another: name it by `modules.layers` in the model file"
+        )
+
+    def test_a_layer_that_changes_what_it_is_given(self):
+        model = specimen("Llama")
+        inner = model.model.layers[0].forward
+        # within the layer it is the layer's: what it adds, it does not add to what it was given
+        model.model.layers[0].forward = lambda hidden_states, **inputs: inner(hidden_states.tanh(), **inputs)
+        with pytest.raises(UserError, match=r"^LlamaForCausalLM: model\.layers\.0: part of what it adds"):
+            find_stream(model, TOKENS)
+
+    def test_an_embedding_that_is_changed_on_its_way(self):
+        model = specimen("Llama")
+        model.model.layers[0].register_forward_pre_hook(
+            lambda _, args, inputs: ((args[0].tanh(), *args[1:]), inputs), with_kwargs=True
+        )
+        with pytest.raises(UserError) as caught:
+            find_stream(model, TOKENS)
+        assert str(caught.value) == (
+            "LlamaForCausalLM: what enters the first layer is no sum of modules' outputs (TanhBackward0): name the"
+            " modules by `modules.embedding` in the model file"
+        )
+
+    def test_an_operation_that_autograd_cannot_follow(self, monkeypatch):
+        def broken(*_args, **_kwargs):
+            raise RuntimeError("no rule for\n this operation")
+
+        model = specimen("Llama")
+        monkeypatch.setattr("refusal.model.families.trace", broken)
+        with pytest.raises(UserError) as caught:
+            find_stream(model, TOKENS)
+        assert str(caught.value) == (
+            "LlamaForCausalLM: its modules cannot be found by themselves (no rule for this operation): name them by"
+            " `modules.layers`, `modules.writers` and `modules.embedding` in the model file"
+        )
+        placed = {"layers": "model.layers", "writers": ["self_attn", "mlp"], "embedding": ["model.embed_tokens"]}
+        assert len(find_stream(model, TOKENS, placed).all_writers) == 7
+
+
+BY_HAND = {
+    "Llama": {"layers": "model.layers", "writers": ["self_attn", "mlp"], "embedding": ["model.embed_tokens"]},
+    "Gemma2": {
+        "layers": "model.layers",
+        "writers": ["post_attention_layernorm", "post_feedforward_layernorm"],
+        "embedding": ["model.embed_tokens"],
+    },
+    "GPT2": {
+        "layers": "transformer.h",
+        "writers": ["attn", "mlp"],
+        "embedding": ["transformer.wte", "transformer.wpe"],
+    },
+}
+
+
+class TestPlacedByHand:
+    @pytest.mark.parametrize("family", BY_HAND)
+    def test_gives_the_same_stream(self, family):
+        model, placed = specimen(family), BY_HAND[family]
+        expected = find_stream(model, TOKENS)
+        for count in (1, 2, 3):
+            for keys in itertools.combinations(placed, count):
+                found = find_stream(model, TOKENS, {key: placed[key] for key in keys})
+                assert (found.layers, found.entry, found.writers) == (expected.layers, expected.entry, expected.writers)
+
+    @pytest.mark.parametrize(
+        ("placed", "message"),
+        [
+            (
+                {"layers": "model.blocks"},
+                "LlamaForCausalLM: modules.layers: model.blocks: no such module; it has model, ",
+            ),
+            ({"layers": "model.norm"}, "LlamaForCausalLM: modules.layers: model.norm is no list of modules: "),
+            (
+                {"writers": ["attn", "mlp"]},
+                "model.layers.0: modules.writers: attn: no such module; it has self_attn, mlp, input_layernorm, ",
+            ),
+            ({"embedding": ["wte"]}, "LlamaForCausalLM: modules.embedding: wte: no such module; it has model, lm_head"),
+            ({"writers": ["self_attn"]}, "LlamaForCausalLM: layer 0: its writers do not add up to what it writes "),
+            ({"writers": ["self_attn", "input_layernorm"]}, "LlamaForCausalLM: layer 0: its writers do not add up "),
+            (
+                {"embedding": ["model.norm"]},
+                "LlamaForCausalLM: layer 0: something besides the embedding writes into its input (relative gap ",
+            ),
+        ],
+    )
+    def test_wrongly_is_said(self, placed, message):
+        with pytest.raises(UserError) as caught:
+            find_stream(specimen("Llama"), TOKENS, placed)
+        assert str(caught.value).startswith(message)
+        assert "\n" not in str(caught.value)
+
+    def test_a_list_that_skips_the_stream(self):
+        model = specimen("Llama")
+        model.model.others = nn.ModuleList([model.model.layers[0], model.model.layers[2]])
+        with pytest.raises(UserError) as caught:
+            find_stream(model, TOKENS, {"layers": "model.others", "writers": ["self_attn", "mlp"]})
+        said = str(caught.value)
+        assert said.startswith("LlamaForCausalLM: layer 1: something besides the layers before writes into its input (")
+        assert said.endswith("name the modules by `modules.layers` in the model file")
 
 
 @pytest.mark.parametrize(
     ("family", "changes", "message"),
     [
         (
-            "GPT2",
-            SIZES,
-            r"GPT2LMHeadModel: layer 0: something besides the embedding and the layers before writes into its input"
-            r" \(relative gap [\d.]+\): unsupported family",
-        ),
-        (
-            "OPT",
-            {"word_embed_proj_dim": 32, "ffn_dim": 48},
-            r"OPTForCausalLM: model\.decoder\.layers\.0 has no mlp named mlp, feed_forward, block_sparse_moe, ffn:"
-            r" unsupported family",
-        ),
-        (
-            "Granite",
-            {"residual_multiplier": 0.5},
-            r"GraniteForCausalLM: layer 0: its attention and mlp do not add up to what it writes"
-            r" \(relative gap [\d.]+\): unsupported family",
-        ),
-        (
-            "Glm4",
-            {},
-            r"Glm4ForCausalLM: layer 0: its attention and mlp do not add up to what it writes"
-            r" \(relative gap [\d.]+\): unsupported family",
-        ),
-        (
             "Mamba",
             {},
-            r"MambaForCausalLM: no list of 3 decoder layers with an attention was found: unsupported family",
+            "MambaForCausalLM: its layers keep a recurrent state, which cannot be padded at the left nor shared by"
+            " prompts: unsupported family",
+        ),
+        (
+            "Qwen3Next",
+            {"num_experts": 4, "num_experts_per_tok": 2},
+            "Qwen3NextForCausalLM: its layers keep a recurrent state, which cannot be padded at the left nor shared by"
+            " prompts: unsupported family",
+        ),
+        (
+            "Bloom",
+            {"n_layer": 3, "n_head": 4},
+            "BloomForCausalLM: its forward takes no position_ids: unsupported family",
         ),
     ],
 )
 def test_an_unsupported_family_is_refused(family, changes, message):
-    model = build_model(family, **changes)
-    with pytest.raises(UserError, match=f"^{message}$"):
-        check_stream(model, find_stream(model), TOKENS)
+    with pytest.raises(UserError) as caught:
+        find_stream(specimen(family, **changes), TOKENS)
+    assert str(caught.value) == message
 
 
-def test_a_wrong_writer_is_noticed():
-    model = build_model("Llama")
-    stream = find_stream(model)
-    wrong = Stream(stream.embedding, stream.layers, (*stream.writers[:-1], (stream.writers[-1][0], nn.Identity())))
-    with pytest.raises(UserError, match=r"^LlamaForCausalLM: layer 2: its attention and mlp do not add up"):
-        check_stream(model, wrong, TOKENS)
-
-
-def test_the_check_leaves_no_hooks(chat):
+def test_the_search_leaves_no_hooks_and_no_gradients(chat):
     hooks = lambda: sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in chat.model.modules())  # noqa: E731
     before = hooks()
+    find_stream(chat.model, TOKENS)
     check_stream(chat.model, chat.stream, TOKENS)
     assert hooks() == before
+    assert not any(weight.requires_grad for weight in chat.model.parameters())
+    with torch.no_grad():
+        assert chat.model(torch.tensor([TOKENS])).logits.grad_fn is None

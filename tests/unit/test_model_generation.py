@@ -10,7 +10,6 @@ from typing import ClassVar
 import pytest
 import reference
 import torch
-from conftest import FAMILIES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from refusal.model.generation import complete
 from refusal.model.interventions import ablation, addition, none
 from refusal.model.memory import footprint
 from refusal.model.sampling import Sampling
+from refusal.model.specimens import FAMILIES
 
 D, NEW = 32, 12
 PROMPTS = [
@@ -128,7 +128,7 @@ def test_batch_size_order_and_mix_change_no_token(stopping, alone, order, names,
     assert found == {name: [alone[name][number] for number in order] for name in names}
 
 
-@pytest.mark.parametrize("family", ["Llama", "Mistral", "Gemma3Text"])
+@pytest.mark.parametrize("family", ["Llama", "Mistral", "Gemma3"])
 def test_left_padding_changes_no_token(family, chat_model):
     """A short prompt beside a long one; Mistral and Gemma 3 also look back over a window shorter than the padding."""
     chat = dataclasses.replace(chat_model(family), stop_tokens=STOPS)
@@ -162,7 +162,7 @@ def test_waiting_rows_take_the_places_of_those_that_finish(stopping, monkeypatch
 
 
 @settings(max_examples=10)
-@given(st.integers(1, 12), st.sampled_from(["Llama", "Mistral", "Gemma3Text"]))
+@given(st.integers(1, 12), st.sampled_from(["Llama", "Mistral", "Gemma3"]))
 def test_tokens_that_all_prompts_share_change_no_token(chat_model, batch_rows, family):
     """They are computed once per combination, and moved to where each row has them; Mistral's window ends in them."""
     chat = dataclasses.replace(chat_model(family), stop_tokens=STOPS)

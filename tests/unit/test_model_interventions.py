@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import reference
 import torch
-from conftest import FAMILIES
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,8 +13,18 @@ from refusal.artifacts import write_tensors
 from refusal.combinations import parse
 from refusal.directions import intervention_tensors, random_directions, sequential_write, span_basis, unit
 from refusal.model.batching import left_pad
-from refusal.model.interventions import Intervention, Rows, ablation, addition, intervene, none, read_intervention
+from refusal.model.interventions import (
+    Intervention,
+    Rows,
+    ablation,
+    addition,
+    intervene,
+    none,
+    read_intervention,
+    sequential,
+)
 from refusal.model.scores import last_logits
+from refusal.model.specimens import FAMILIES
 
 D = 32
 PROMPTS = [[3, 60, 70, 80, 205, 6], [40, 6], [90, 91, 92, 93, 94, 95, 96, 97, 98, 99, 100, 205, 6]]
@@ -33,7 +42,7 @@ def streams(chat, rows, interventions):
         kept.append(args[0] if args else kwargs["hidden_states"])
 
     with ExitStack() as hooks:
-        for module in (*chat.stream.layers, chat.model.model.norm):
+        for module in (*chat.stream.layers, reference.at(chat.model, reference.LAST_NORMS)):
             hooks.callback(module.register_forward_pre_hook(keep, with_kwargs=True).remove)
         with torch.no_grad(), intervene(chat.stream, Rows(interventions)):
             chat.model(**left_pad(rows, chat.pad, chat.device))
@@ -79,27 +88,40 @@ def test_agrees_with_orthogonalized_weights(chat):
         torch.testing.assert_close(logits, reference.last_logits(model, ids), rtol=0, atol=1e-4)
 
 
-def test_sequential_is_one_vector_after_another(chat, tmp_path):
+@pytest.mark.parametrize("family", ["Llama", "Gemma2", "GPTNeoX", "GPT2", "Qwen3Moe"])
+def test_sequential_is_what_the_published_hooks_do(family, chat_model, tmp_path):
+    """Gemma 2 tells where they act: on attention and mlp, before the norms after them."""
+    chat = chat_model(family)
     first, second = random_directions(2, D, 1)
     directions = np.stack([first, first + 0.8 * second])  # far from orthogonal, so the order shows
     tensors, facts = intervention_tensors(parse("0-1"), directions, "sequential", 0)
     write_tensors(tmp_path / "basis.safetensors", tensors, facts)
-    sequential = read_intervention(tmp_path / "basis.safetensors")
-    model = reference.orthogonalized(chat.model, unit(directions))
-    span = ablation(span_basis(directions)[0])
+    found = read_intervention(tmp_path / "basis.safetensors")
+    others = [ablation(span_basis(directions)[0]), sequential(directions[::-1]), none(D)]
     for ids in PROMPTS:
-        found = last_logits(chat, [(ids, sequential), (ids, span)])
-        torch.testing.assert_close(found[0], reference.last_logits(model, ids), rtol=0, atol=1e-4)
-        assert (found[0] - found[1]).abs().max() > 1e-3
+        logits = last_logits(chat, [(ids, one) for one in (found, *others)])
+        with reference.published_hooks(chat.model, directions):
+            expected = reference.last_logits(chat.model, ids)
+        torch.testing.assert_close(logits[0], expected, rtol=0, atol=1e-4)
+        for other in logits[1:]:
+            assert (logits[0] - other).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("family", ["Llama", "GPTNeoX"])
+def test_sequential_is_span_for_one_direction_where_no_norm_follows_a_block(family, chat_model):
+    chat, direction = chat_model(family), random_directions(1, D, 2)
+    for ids in PROMPTS:
+        found = last_logits(chat, [(ids, sequential(direction)), (ids, ablation(span_basis(direction)[0]))])
+        torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-4)
 
 
 @given(st.integers(1, 4), st.integers(0, 10**6))
 def test_the_sequential_write_is_the_product_of_projections(k, seed):
     units = unit(random_directions(k, D, seed))
     x = torch.tensor(random_directions(5, D, seed + 1))
-    one = Rows([Intervention(units, sequential_write(units))])
-    found = one.ablate(x[None].float())[0]
-    torch.testing.assert_close(found, reference.project(x, units), rtol=0, atol=1e-5)
+    for one, places in ((Intervention(units, sequential_write(units)), "writes"), (sequential(units), "published")):
+        found = Rows([one]).ablate(x[None].float(), places)[0]
+        torch.testing.assert_close(found, reference.project(x, units), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -132,6 +154,7 @@ def test_rows_of_one_batch_keep_apart(chat):
         addition(random_directions(1, D, 3)[0], 0),
         ablation(basis(3)),
         addition(random_directions(1, D, 4)[0], 2),
+        sequential(random_directions(2, D, 6)),
     ]
     rows = [(ids, one) for one in mix for ids in PROMPTS]
     together = last_logits(chat, rows)
@@ -172,6 +195,20 @@ def test_rows_of_one_object_share_its_tensors():
     for number, units in enumerate([one.read, other.read, one.read, []]):
         expected = reference.project(x[number], units)
         torch.testing.assert_close(rows.ablate(x)[number], expected, rtol=0, atol=1e-5)
+
+
+def test_what_is_one_row_for_all_or_flat_is_told_apart():
+    """Position embeddings may come as one row for all, outputs of experts as one list of all rows' tokens."""
+    interventions = [ablation(basis(1)), none(D), ablation(basis(2))]
+    x = torch.randn(3, 4, D, generator=torch.Generator().manual_seed(0))
+    rows = Rows(interventions)
+    torch.testing.assert_close(rows.ablate(x.flatten(0, 1)), rows.ablate(x).flatten(0, 1), rtol=0, atol=0)
+    torch.testing.assert_close(rows.ablate(x[:1]), rows.ablate(x[:1].expand(3, -1, -1)), rtol=0, atol=0)
+
+
+def test_an_fp64_stream_is_projected_in_fp64():
+    Q, x = basis(2), torch.randn(1, 5, D, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert (Rows([ablation(Q)]).ablate(x)[0] @ torch.tensor(Q).T).abs().max() < 1e-14
 
 
 def test_a_bf16_stream_is_projected_in_fp32():

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import SPECIAL, TEMPLATE, build_model, build_tokenizer, describe
+from conftest import SPECIAL, TEMPLATE, build_tokenizer, describe
 from huggingface_hub import errors
 from safetensors.torch import load_file, save_file
 
@@ -14,6 +14,7 @@ from refusal.errors import UserError
 from refusal.hub import explain
 from refusal.identity import folder_key, layers, model_key, scoring_key
 from refusal.model.loading import load
+from refusal.model.specimens import specimen
 
 
 class TestModelStep:
@@ -72,7 +73,7 @@ class TestModelStep:
 
 class TestLoad:
     def test_the_weights_are_those_saved_and_frozen(self, chat):
-        for name, value in build_model("Llama").state_dict().items():
+        for name, value in specimen("Llama").state_dict().items():
             torch.testing.assert_close(chat.model.state_dict()[name], value, rtol=0, atol=0)
         assert not chat.model.training
         assert not any(parameter.requires_grad for parameter in chat.model.parameters())
@@ -98,13 +99,24 @@ class TestLoad:
         assert len(chat.suffix) == 4
 
     def test_an_unsupported_family_is_refused_before_any_work(self, tmp_path):
-        build_model("GPT2", n_embd=32, n_layer=2, n_head=4).save_pretrained(tmp_path / "model")
+        specimen("Mamba").save_pretrained(tmp_path / "model")
         build_tokenizer().save_pretrained(tmp_path / "model")
         path = describe(tmp_path / "model", tmp_path / "model.json")
         with pytest.raises(
-            UserError, match=r"^GPT2LMHeadModel: layer 0: something besides the embedding .* unsupported"
+            UserError, match=r"^MambaForCausalLM: its layers keep a recurrent state, .*: unsupported family$"
         ):
             load(path)
+
+    def test_modules_are_placed_as_the_identity_says(self, identity, tmp_path):
+        record = read_json(identity("Llama"))
+        for modules, count in ({"layers": "model.layers"}, 7), ({"writers": ["self_attn"]}, None):
+            record["identity"]["modules"] = modules
+            (tmp_path / "model.json").write_text(json.dumps(record))
+            if count:
+                assert len(load(tmp_path / "model.json").stream.all_writers) == count
+            else:
+                with pytest.raises(UserError, match=r"^LlamaForCausalLM: layer 0: its writers do not add up"):
+                    load(tmp_path / "model.json")
 
     def test_a_folder_that_went_missing(self, identity, tmp_path):
         record = read_json(identity("Llama"))

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import reference
 import torch
-from conftest import FAMILIES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refusal.directions import random_directions, span_basis
 from refusal.model.batching import Room
+from refusal.model.families import find_stream
 from refusal.model.chat import render
 from refusal.model.interventions import ablation, none
 from refusal.model.loss import Span, chat_spans, completion_spans, losses, text_spans, token_losses
+from refusal.model.specimens import FAMILIES
 
 D = 32
 TEXT = [{"text": "The harbour was quiet."}, {"text": "Boats lay side by side in the last light"}, {"text": "No"}]
@@ -103,8 +104,7 @@ def test_sums_are_fp64_also_for_a_bf16_model(chat):
     import copy
 
     half = copy.deepcopy(chat.model).to(torch.bfloat16)
-    stream = type(chat.stream)(half.get_input_embeddings(), tuple(half.model.layers), ())
-    small = dataclasses.replace(chat, model=half, stream=stream)
+    small = dataclasses.replace(chat, model=half, stream=find_stream(half, [3, 4]))
     tokens = np.random.default_rng(0).integers(7, 264, (6, 120)).tolist()
     spans = [Span(row, 1) for row in tokens]
     with torch.no_grad():

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import FAMILIES, build_model, build_tokenizer
+from conftest import build_tokenizer
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -15,6 +15,7 @@ from refusal.model.interventions import none
 from refusal.model.loading import ChatModel
 from refusal.model.memory import footprint, free, room
 from refusal.model.passes import forward
+from refusal.model.specimens import FAMILIES, specimen
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -35,8 +36,11 @@ def test_a_row_counts_what_it_holds(chat):
 
 
 def test_half_the_precision_half_the_cache():
-    full, half = (build_model("Llama", torch_dtype=dtype) for dtype in ("float32", "bfloat16"))
-    chats = [ChatModel(model, build_tokenizer(), find_stream(model), None, (6,), (10,), (2,)) for model in (full, half)]
+    full, half = (specimen("Llama", torch_dtype=dtype) for dtype in ("float32", "bfloat16"))
+    chats = [
+        ChatModel(model, build_tokenizer(), find_stream(model, [3, 4]), None, (6,), (10,), (2,))
+        for model in (full, half)
+    ]
     chats[1].model.to(torch.bfloat16)
     assert footprint(chats[0]).per_token == 2 * footprint(chats[1]).per_token
 
@@ -53,8 +57,8 @@ def test_room_is_the_bound_or_a_share_of_what_is_free(chat, caplog):
 @pytest.mark.parametrize("new", [0, 8])
 def test_the_estimate_is_on_the_safe_side_and_not_far_off(new):
     """Against all storages that are alive at once in a pass, and in the tokens after it."""
-    model = build_model("Llama", hidden_size=256, intermediate_size=1024, vocab_size=2000, num_hidden_layers=4)
-    chat = ChatModel(model, build_tokenizer(), find_stream(model), None, (6,), (10,), (-1,))
+    model = specimen("Llama", hidden_size=256, intermediate_size=1024, vocab_size=2000, num_hidden_layers=4)
+    chat = ChatModel(model, build_tokenizer(), find_stream(model, [3, 4]), None, (6,), (10,), (-1,))
     rows, tokens = 16, 40
     ids = [[1, *range(40 + row, 40 + row + tokens - 1)] for row in range(rows)]  # nothing shared
     alive = Alive({parameter.untyped_storage().data_ptr() for parameter in model.parameters()})

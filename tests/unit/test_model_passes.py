@@ -5,7 +5,6 @@ import dataclasses
 import pytest
 import reference
 import torch
-from conftest import FAMILIES, build_model
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from refusal.model.families import find_stream
 from refusal.model.interventions import ablation, addition, none
 from refusal.model.passes import Prefix, Start, exact_head, forward, shared_prefix
 from refusal.model.residuals import recorded, resumed
+from refusal.model.specimens import FAMILIES, specimen
 
 D = 32
 TEMPLATE = [1, 30, 31, 32, 33, 34]
@@ -107,10 +107,10 @@ def test_layers_before_the_start_are_not_run_and_come_back(chat, monkeypatch):
         real = layer.mlp.forward
         monkeypatch.setattr(layer.mlp, "forward", lambda x, number=number, real=real: run.append(number) or real(x))
     inputs = left_pad(PROMPTS[:1], chat.pad, chat.device)
-    with torch.no_grad(), resumed(chat.stream.layers, 2, torch.zeros(1, len(PROMPTS[0]), D)):
+    with torch.no_grad(), resumed(chat.stream, 2, torch.zeros(1, len(PROMPTS[0]), D)):
         chat.model(**inputs)
     assert run == [2]
-    with pytest.raises(ZeroDivisionError), resumed(chat.stream.layers, 2, torch.zeros(1, 1, D)):
+    with pytest.raises(ZeroDivisionError), resumed(chat.stream, 2, torch.zeros(1, 1, D)):
         1 / 0  # noqa: B018
     assert [vars(layer).get("forward") for layer in chat.stream.layers] == before
     with torch.no_grad():
@@ -134,7 +134,7 @@ class TestExactHead:
     def test_logits_of_a_bf16_model_are_fp32_products(self, family, monkeypatch):
         """Its own are rounded to 8 bits; Gemma 2 also caps its logits after the head."""
         monkeypatch.setattr("refusal.model.passes._HEAD_ROWS", 100)  # so that the vocabulary is cut
-        model = build_model(family).bfloat16()
+        model = specimen(family).bfloat16()
         with torch.no_grad(), exact_head(model):
             hidden = model.model(torch.tensor(PROMPTS[:1])).last_hidden_state[:, -1]
             found = model(torch.tensor(PROMPTS[:1]), logits_to_keep=1).logits[:, -1]
@@ -148,7 +148,7 @@ class TestExactHead:
         assert (own.float() - expected).abs().max() > 100 * (found - expected).abs().max()
 
     def test_a_bias_is_added(self):
-        model = build_model("Llama").bfloat16()
+        model = specimen("Llama").bfloat16()
         model.lm_head.bias = torch.nn.Parameter(torch.ones(264, dtype=torch.bfloat16))
         with torch.no_grad():
             with exact_head(model):
@@ -165,8 +165,8 @@ class TestExactHead:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_ablation_leaves_in_the_stream(family, dtype, limit, chat_model):
     """The residual's part along Q, as a share of its norm, at every layer and token of the pass."""
-    model = build_model(family).to(dtype)
-    chat = dataclasses.replace(chat_model(family), model=model, stream=find_stream(model))
+    model = specimen(family).to(dtype)
+    chat = dataclasses.replace(chat_model(family), model=model, stream=find_stream(model, PROMPTS[0]))
     Q = span_basis(random_directions(3, D, 0))[0]
     with recorded(chat.stream) as residuals:
         forward(chat, PROMPTS[2:], [ablation(Q)])

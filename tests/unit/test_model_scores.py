@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import reference
 import torch
-from conftest import FAMILIES
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -24,6 +23,7 @@ from refusal.model.scores import (
     refusal_scores,
     score_groups,
 )
+from refusal.model.specimens import FAMILIES
 
 D = 32
 HARMFUL = [[3, 60, 70, 80, 205, 6], [40, 6], [90, 91, 92, 93, 94, 205, 6]]

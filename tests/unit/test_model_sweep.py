@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import reference
 import torch
-from conftest import FAMILIES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from refusal.directions import random_directions, span_basis
 from refusal.errors import UserError
 from refusal.model import scores, sweep
 from refusal.model.batching import Room
+from refusal.model.specimens import FAMILIES
 
 D = 32
 TEMPLATE = [1, 30, 31, 32, 33]

@@ -1,135 +1,246 @@
-"""Which modules write into the residual stream, found by their role in the layer, and checked by a sum."""
+"""Which modules write into the residual stream: found by what is added to it or placed by hand, checked by a sum."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
 
 from refusal.errors import UserError
+from refusal.model.tracing import Trace, UntraceableError, first, trace
 
-_ATTENTION = ("self_attn", "attn", "attention", "self_attention")
-_MLP = ("mlp", "feed_forward", "block_sparse_moe", "ffn")
-_POST_ATTENTION = "post_attention_layernorm"
-_POST_MLP = "post_feedforward_layernorm"
+_ASKED = ("attention_mask", "position_ids", "past_key_values", "logits_to_keep")
+"""What every pass of the engine hands to a model."""
 
 
 @dataclass(frozen=True)
 class Stream:
     """The residual stream of a model.
 
-    embedding: writes first; layers: decoder layers in order; writers: per layer, the modules whose outputs are added to
-    the stream (attention, mlp; or the norms after them, where the family has those).
+    embedding: of tokens. entry: modules whose outputs add up to resid_pre(0), the embedding and what joins it (learned
+    positions), or a norm after it. layers: decoder layers in order. writers: per layer, the modules whose outputs are
+    added to the stream (attention, mlp; or the norms after them, where the family has those). blocks: the same without
+    such norms, where the published scripts act. in_tuples: whether layers return the stream in a tuple.
     """
 
     embedding: nn.Module
+    entry: tuple[nn.Module, ...]
     layers: tuple[nn.Module, ...]
     writers: tuple[tuple[nn.Module, ...], ...]
+    blocks: tuple[tuple[nn.Module, ...], ...]
+    in_tuples: bool = False
 
     @property
     def device(self) -> torch.device:
-        """Where token ids go; of weights that accelerate keeps elsewhere, where they are computed with."""
-        placed = getattr(getattr(self.embedding, "_hf_hook", None), "execution_device", None)
-        return torch.device(placed) if placed is not None else self.embedding.weight.device
+        """Where token ids go."""
+        return _device(self.embedding)
 
     @property
     def all_writers(self) -> tuple[nn.Module, ...]:
         """Every module whose output goes into the stream, in order."""
-        return (self.embedding, *(module for layer in self.writers for module in layer))
+        return (*self.entry, *(module for layer in self.writers for module in layer))
 
 
-def find_stream(model: nn.Module) -> Stream:
-    """Find the modules of a causal language model from transformers.
+def find_stream(model: nn.Module, token_ids: Sequence[int], placed: Mapping[str, Any] | None = None) -> Stream:
+    """Find the modules of a causal language model from transformers, by one traced pass, and check them by another.
 
-    Raises: UserError that says which module could not be placed.
+    Args:
+        token_ids: a short input.
+        placed: `layers` (a path), `writers` (names within a layer), `embedding` (paths): those placed by hand, by the
+            key `modules` of the model file.
+    Raises: UserError that says which module could not be placed, and which key places it.
     """
-    name = type(model).__name__
-    count = model.config.get_text_config().num_hidden_layers
-    stacks = [
-        (path, module)
-        for path, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == count and _child(module[0], _ATTENTION) is not None
-    ]
-    if not stacks:
-        raise UserError(f"{name}: no list of {count} decoder layers with an attention was found: unsupported family")
-    path, layers = stacks[0]
-    writers = []
-    for number, layer in enumerate(layers):
-        attention, mlp = _child(layer, _ATTENTION), _child(layer, _MLP)
-        if mlp is None:
-            raise UserError(f"{name}: {path}.{number} has no mlp named {', '.join(_MLP)}: unsupported family")
-        if hasattr(layer, _POST_MLP):
-            # Gemma 2 and 3, OLMo 2: what a norm after the block gives is added to the stream, not the block's output
-            writers.append((getattr(layer, _POST_ATTENTION), getattr(layer, _POST_MLP)))
-        else:
-            writers.append((attention, mlp))
-    return Stream(model.get_input_embeddings(), tuple(layers), tuple(writers))
+    _refuse_unfit(model)
+    placed = placed or {}
+    embedding = model.get_input_embeddings()
+    traced = (
+        _traced(model, token_ids, _device(embedding)) if {"layers", "writers", "embedding"} - set(placed) else Trace()
+    )
+    path, layers = _layers(model, traced, placed.get("layers"))
+    if "embedding" in placed:
+        entry = tuple(_at(model, one, f"modules.embedding: {one}", type(model).__name__) for one in placed["embedding"])
+    else:
+        entry = _entry(model, traced, layers[0])
+    writers = tuple(
+        tuple(_at(layer, one, f"modules.writers: {one}", f"{path}.{number}") for one in placed["writers"])
+        if "writers" in placed
+        else _writers(model, traced, layer, f"{path}.{number}")
+        for number, layer in enumerate(layers)
+    )
+    blocks = tuple(
+        tuple(_block(traced, writer, layer) for writer in inside) for layer, inside in zip(layers, writers, strict=True)
+    )
+    found = Stream(embedding, entry, layers, writers, blocks)
+    return replace(found, in_tuples=check_stream(model, found, token_ids))
 
 
 @torch.no_grad()
-def check_stream(model: nn.Module, stream: Stream, token_ids: Sequence[int]) -> None:
-    """Check on one short input that the stream is the embedding plus the writers' outputs, and nothing else.
+def check_stream(model: nn.Module, stream: Stream, token_ids: Sequence[int]) -> bool:
+    """Check on one short input that the stream is the sum of the writers' outputs, each times a number of its own.
 
+    A number: some families scale the embedding or what a layer adds. A norm's output is no multiple of its input.
+    Returns: whether layers return the stream in a tuple.
     Raises: UserError that names the layer where the sum does not hold, so that no ablation is silently partial.
     """
     name = type(model).__name__
     before: dict[int, torch.Tensor] = {}
     after: dict[int, torch.Tensor] = {}
     written: dict[int, list[torch.Tensor]] = {number: [] for number in range(-1, len(stream.layers))}
+    tuples: list[bool] = []
 
-    def keep(number):
-        def hook(_module, args, kwargs, output):
-            before[number] = args[0] if args else kwargs["hidden_states"]
-            after[number] = first(output)
+    def enter(number):
+        def hook(_module, args, kwargs):
+            before[number] = _copied(args[0] if args else kwargs["hidden_states"])
+
+        return hook
+
+    def leave(number):
+        def hook(_module, _args, output):
+            after[number] = _copied(first(output))
+            tuples.append(isinstance(output, tuple))
 
         return hook
 
     def collect(number):
-        return lambda _module, _args, output: written[number].append(first(output))
+        return lambda _module, _args, output: written[number].append(_copied(first(output)))
 
     with ExitStack() as hooks:
-        hooks.callback(stream.embedding.register_forward_hook(collect(-1)).remove)
+        for writer in stream.entry:
+            hooks.callback(writer.register_forward_hook(collect(-1)).remove)
         for number, layer in enumerate(stream.layers):
-            hooks.callback(layer.register_forward_hook(keep(number), with_kwargs=True).remove)
+            hooks.callback(layer.register_forward_pre_hook(enter(number), with_kwargs=True).remove)
+            hooks.callback(layer.register_forward_hook(leave(number)).remove)
             for writer in stream.writers[number]:
                 hooks.callback(writer.register_forward_hook(collect(number)).remove)
         model(torch.tensor([list(token_ids)], device=stream.device), use_cache=False)
     # rounding of each addition: bf16 keeps 8 bits
-    tolerance = 1e-4 if model.dtype == torch.float32 else 2e-2
-    embedded = written[-1][0].double()
-    entered = before[0].double().to(embedded.device)
-    # some families scale the embedding; position embeddings and norms are no multiple of it
-    expected = embedded * ((embedded * entered).sum() / embedded.square().sum())
+    tolerance = 1e-4 if model.dtype in (torch.float32, torch.float64) else 2e-2
+    expected = _nearest_sum(written[-1], before[0])
     for number in range(len(stream.layers)):
         gap = _gap(before[number], expected)
         if not gap < tolerance:
             raise UserError(
-                f"{name}: layer {number}: something besides the embedding and the layers before writes into its input"
-                f" (relative gap {gap:.2g}): unsupported family"
+                f"{name}: layer {number}: something besides {'the embedding' if number == 0 else 'the layers before'}"
+                f" writes into its input (relative gap {gap:.2g}): name the modules by"
+                f" `modules.{'embedding' if number == 0 else 'layers'}` in the model file"
             )
-        gap = _gap(
-            after[number],
-            sum((part.double().to(before[number].device) for part in written[number]), start=before[number].double()),
-        )
+        gap = _gap(after[number], _nearest_sum([before[number], *written[number]], after[number]))
         if not gap < tolerance:
             raise UserError(
-                f"{name}: layer {number}: its attention and mlp do not add up to what it writes"
-                f" (relative gap {gap:.2g}): unsupported family"
+                f"{name}: layer {number}: its writers do not add up to what it writes (relative gap {gap:.2g}):"
+                " correct `modules.writers` in the model file"
             )
-        expected = after[number].double()
+        expected = after[number]
+    return all(tuples)
+
+
+def _device(embedding: nn.Module) -> torch.device:
+    """Where an embedding's input goes; of weights that accelerate keeps elsewhere, where they are computed with."""
+    placed = getattr(getattr(embedding, "_hf_hook", None), "execution_device", None)
+    return torch.device(placed) if placed is not None else embedding.weight.device
+
+
+def _refuse_unfit(model: nn.Module) -> None:
+    """Raises: UserError, the model cannot be run the way the engine runs models."""
+    name = type(model).__name__
+    if getattr(model, "_is_stateful", False):
+        raise UserError(
+            f"{name}: its layers keep a recurrent state, which cannot be padded at the left nor shared by prompts:"
+            " unsupported family"
+        )
+    if missing := [one for one in _ASKED if one not in inspect.signature(model.forward).parameters]:
+        raise UserError(f"{name}: its forward takes no {', '.join(missing)}: unsupported family")
+
+
+def _traced(model: nn.Module, token_ids: Sequence[int], device: torch.device) -> Trace:
+    try:
+        return trace(model, token_ids, device)
+    except RuntimeError as error:  # an operation that autograd has no rule for
+        said = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{type(model).__name__}: its modules cannot be found by themselves ({said}): name them by"
+            " `modules.layers`, `modules.writers` and `modules.embedding` in the model file"
+        ) from error
+
+
+def _layers(model: nn.Module, traced: Trace, path: str | None) -> tuple[str, tuple[nn.Module, ...]]:
+    """The list of decoder layers: each is given what the one before it gave."""
+    name = type(model).__name__
+    if path is not None:
+        placed = _at(model, path, f"modules.layers: {path}", name)
+        if not isinstance(placed, nn.ModuleList) or not len(placed):
+            raise UserError(f"{name}: modules.layers: {path} is no list of modules: name the list of decoder layers")
+        return path, tuple(placed)
+    count = model.config.get_text_config().num_hidden_layers
+
+    def passes_through(layers: nn.ModuleList) -> bool:
+        return all(one in traced.received and one in traced.returned for one in layers) and all(
+            traced.passes_on(traced.returned[one], traced.received[next_]) for one, next_ in pairwise(layers)
+        )
+
+    for where, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count and passes_through(module):
+            return where, tuple(module)
+    raise UserError(
+        f"{name}: no list of {count} decoder layers was found that the residual stream passes through, one after"
+        " another: name it by `modules.layers` in the model file"
+    )
+
+
+def _entry(model: nn.Module, traced: Trace, layer: nn.Module) -> tuple[nn.Module, ...]:
+    try:
+        return tuple(traced.summands(traced.received[layer], None, model))
+    except UntraceableError as error:
+        raise UserError(
+            f"{type(model).__name__}: what enters the first layer is no sum of modules' outputs ({error.operation}):"
+            " name the modules by `modules.embedding` in the model file"
+        ) from None
+
+
+def _writers(model: nn.Module, traced: Trace, layer: nn.Module, path: str) -> tuple[nn.Module, ...]:
+    try:
+        return tuple(traced.summands(traced.returned[layer], traced.received[layer], layer))
+    except UntraceableError as error:
+        raise UserError(
+            f"{type(model).__name__}: {path}: part of what it adds to the residual stream is no module's output"
+            f" ({error.operation}): name the modules within a layer by `modules.writers` in the model file"
+        ) from None
+
+
+def _block(traced: Trace, writer: nn.Module, layer: nn.Module) -> nn.Module:
+    """The attention or mlp itself: a writer that multiplies by no matrix is a norm after one."""
+    if any(weight.dim() > 1 for weight in writer.parameters()) or writer not in traced.received:
+        return writer
+    try:
+        return traced.summands(traced.received[writer], None, layer)[0]
+    except UntraceableError:  # what the norm is given is more than a module's output
+        return writer
+
+
+def _at(root: nn.Module, path: str, key: str, where: str) -> nn.Module:
+    try:
+        return root.get_submodule(path)
+    except AttributeError:
+        known = [name for name, _ in root.named_modules() if name and name.count(".") <= path.count(".")]
+        raise UserError(f"{where}: {key}: no such module; it has {', '.join(known[:12])}") from None
+
+
+def _copied(hidden: torch.Tensor) -> torch.Tensor:
+    return hidden.detach().double().cpu().clone()
+
+
+def _nearest_sum(parts: Sequence[torch.Tensor], whole: torch.Tensor) -> torch.Tensor:
+    """The sum of the parts, each times a number, that is nearest to the whole."""
+    if not parts:
+        return torch.zeros_like(whole)
+    stacked = torch.stack([part.expand_as(whole).reshape(-1) for part in parts], dim=1)
+    return (stacked @ torch.linalg.lstsq(stacked, whole.reshape(-1, 1)).solution).reshape(whole.shape)
 
 
 def _gap(found: torch.Tensor, expected: torch.Tensor) -> float:
     """Largest difference of a token, as a share of its norm: a token with massive activations hides no other."""
-    found = found.double()
-    return float(((found - expected.to(found.device)).norm(dim=-1) / found.norm(dim=-1)).max())
-
-
-def first(output):
-    """The hidden states of a module's output, which may be a tuple that starts with them."""
-    return output[0] if isinstance(output, tuple) else output
-
-
-def _child(layer: nn.Module, names: Sequence[str]) -> nn.Module | None:
-    return next((getattr(layer, name) for name in names if isinstance(getattr(layer, name, None), nn.Module)), None)
+    return float(((found - expected).norm(dim=-1) / found.norm(dim=-1)).max())

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from refusal.artifacts import read_json
 from refusal.errors import UserError
 from refusal.hub import explained
 from refusal.model.chat import encode
-from refusal.model.families import Stream, check_stream, find_stream
+from refusal.model.families import Stream, find_stream
+from refusal.model.keyvalues import KeyValues
 from refusal.provenance import versions
 
 log = logging.getLogger("refusal")
@@ -56,6 +58,14 @@ class ChatModel:
         """Token ids of each prompt, as `refusal.model.chat.encode` gives them for this model."""
         return encode(self.tokenizer, prompts, self.system_prompt, self.suffix)
 
+    @cached_property
+    def key_value_bytes(self) -> int:
+        """Bytes of keys and values of a token, all layers: measured, since families keep them in sizes of their own."""
+        cache, token = KeyValues(len(self.stream.layers)), torch.tensor([[self.pad]], device=self.device)
+        with torch.no_grad():
+            self.model(input_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        return cache.nbytes
+
     @property
     def run(self) -> dict[str, Any]:
         """How results were computed: for their specs, where it decides nothing."""
@@ -93,9 +103,8 @@ def load(identity: Path, device_map: str = "auto") -> ChatModel:
     if missing := sorted(report["missing_keys"]):  # transformers draws them at random, with a warning
         raise UserError(f"{place}: {len(missing)} of its weights are missing, such as {missing[0]}: get it again")
     model.eval().requires_grad_(False)
-    stream = find_stream(model)
     suffix = tuple(token["id"] for token in record["positions"])
-    check_stream(model, stream, suffix)
+    stream = find_stream(model, suffix, record["identity"].get("modules"))
     return ChatModel(
         model=model,
         tokenizer=tokenizer,

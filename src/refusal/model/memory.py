@@ -57,18 +57,17 @@ class Footprint:
 
 
 def footprint(chat: ChatModel) -> Footprint:
-    """The figures of a model, by its config: an estimate, on the safe side."""
+    """The figures of a model, by its config and one token's pass: an estimate, on the safe side."""
     config, size = chat.model.config.get_text_config(), chat.model.dtype.itemsize
-    heads = config.num_attention_heads
-    key_values = 2 * (getattr(config, "num_key_value_heads", None) or heads)
-    head_dim = getattr(config, "head_dim", None) or chat.width // heads
-    inner = max(getattr(config, "intermediate_size", None) or 4 * chat.width, chat.width)
+    # of a mixture, as many experts as a token goes to; of whichever width its experts have, the larger one counts
+    experts = getattr(config, "num_experts_per_tok", None) or 1
+    inner = max(experts * (getattr(config, "intermediate_size", None) or 4 * chat.width), chat.width)
     # the stream and its norm, queries, keys, values and their sum; gate, up, their product; what ablation widens
     activations = (6 * chat.width + 3 * inner) * size + 2 * chat.width * 4
     # as they come, and what KL needs in fp32: both distributions, their divergence, and a copy of each
     logits = config.vocab_size * (size + 5 * 4)
-    per_token = len(chat.stream.layers) * key_values * head_dim * size
-    return Footprint(per_token, activations, chat.width * size, logits, _HELD.get(chat.device.type, 1))
+    held = _HELD.get(chat.device.type, 1)
+    return Footprint(chat.key_value_bytes, activations, chat.width * size, logits, held)
 
 
 def free(device: torch.device) -> int:

@@ -69,8 +69,14 @@ class Prefix:
             cache, ids = KeyValues(len(chat.stream.layers)), torch.tensor([self.tokens] * len(missing))
             residual = None if start is None else start.prefix.expand(len(missing), -1, -1)
             with intervene(chat.stream, Rows(missing)), _starting(chat, layer, residual):
-                none = torch.arange(0)
-                chat.model(input_ids=ids.to(chat.device), past_key_values=cache, use_cache=True, logits_to_keep=none)
+                chat.model(
+                    input_ids=ids.to(chat.device),
+                    # given, since a position embedding would otherwise be one row for all
+                    position_ids=torch.arange(len(self.tokens), device=chat.device).expand(len(missing), -1),
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=torch.arange(0),
+                )
             self._held |= {one: (layer, cache.row(number)) for number, one in enumerate(missing)}
         self._held = {one: self._held[one] for one in distinct}
         number = {one: place for place, one in enumerate(distinct)}
@@ -179,5 +185,5 @@ def _starting(chat: ChatModel, layer: int, residual: torch.Tensor | None) -> Ite
     """At a layer with its residual, or at the embedding where there is none."""
     with ExitStack() as stack:
         if residual is not None:
-            stack.enter_context(resumed(chat.stream.layers, layer, residual))
+            stack.enter_context(resumed(chat.stream, layer, residual))
         yield

@@ -1,6 +1,6 @@
 """The residual stream at the layers' inputs: recorded in a pass, and put back to start another pass at a layer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -29,7 +29,7 @@ def recorded(stream: Stream, last: int | None = None) -> Iterator[list[torch.Ten
 
 
 @contextmanager
-def resumed(layers: Sequence[nn.Module], start: int, residual: torch.Tensor) -> Iterator[None]:
+def resumed(stream: Stream, start: int, residual: torch.Tensor) -> Iterator[None]:
     """Within the block, a forward pass computes no layer before `start`, which gets `residual` as its input.
 
     residual: [row, token, d], the resid_pre of that layer; rows and tokens are those of the pass.
@@ -42,16 +42,20 @@ def resumed(layers: Sequence[nn.Module], start: int, residual: torch.Tensor) -> 
         return args, kwargs | {"hidden_states": residual.to(kwargs["hidden_states"].device)}
 
     with ExitStack() as undo:
-        for layer in layers[:start]:
+        for layer in stream.layers[:start]:
             undo.callback(_restore, layer, vars(layer).get("forward"))
-            layer.forward = _skip
-        handle = layers[start].register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
+            layer.forward = _skip_in_tuple if stream.in_tuples else _skip
+        handle = stream.layers[start].register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
         undo.callback(handle.remove)
         yield
 
 
 def _skip(hidden_states: torch.Tensor, *_args, **_kwargs) -> torch.Tensor:
     return hidden_states
+
+
+def _skip_in_tuple(hidden_states: torch.Tensor, *_args, **_kwargs) -> tuple[torch.Tensor]:
+    return (hidden_states,)
 
 
 def _restore(layer: nn.Module, forward) -> None:
