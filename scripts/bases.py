@@ -1,4 +1,4 @@
-"""What each combination does: its orthonormal basis, a control's random basis, or the vector that is added or subtracted."""
+"""What each combination does: its orthonormal basis, a random basis, or the vector that is added or subtracted."""
 
 from pathlib import Path
 

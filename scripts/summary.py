@@ -17,18 +17,29 @@ def main(args):
         name, _, judge, file = path.parts[-4:]
         verdicts[name][file.removesuffix(".jsonl"), judge] = {row["id"]: row["verdict"] for row in read_jsonl(path)}
     for name in bases:
-        if name not in scores or name not in losses or set(verdicts[name]) != set(verdicts[next(iter(bases))]):
+        whole = name in scores and name in losses and set(verdicts[name]) == set(verdicts[next(iter(bases))])
+        if not whole and not args.partial:
             raise UserError(f"combination {name}: scores, loss or judgements are missing: give those of every basis")
+    judges = list(dict.fromkeys(judge for one in verdicts.values() for _, judge in one))
+    if not judges and not args.narrator:
+        raise UserError("no judgements are given: name the judge by --narrator")
 
     from refusal.narration import narrate
     from refusal.summary import Evidence, summarize
 
     evidence = {
-        name: Evidence(read_tensors(path)[1], read_json(scores[name]), read_json(losses[name]), verdicts[name])
+        name: Evidence(
+            read_tensors(path)[1],
+            read_json(scores[name]) if name in scores else {},
+            read_json(losses[name]) if name in losses else {},
+            verdicts[name],
+        )
         for name, path in bases.items()
     }
+    for name, one in evidence.items():
+        _check_candidate(one, scores.get(name))
     table = summarize(evidence)
-    text = narrate(table, args.name, args.narrator or next(iter(verdicts[next(iter(bases))]))[1])
+    text = narrate(table, args.name, args.narrator or judges[0])
     write_table(args.output, table)
     with atomic(args.words) as temporary:
         temporary.write_text(text)
@@ -40,13 +51,29 @@ def main(args):
     cli.log.info("%s", text.split("\n\n|")[0])
 
 
+def _check_candidate(one, path):
+    """Figures that were measured elsewhere name their candidate; it must be the one that has the rank here."""
+    measured = one.scores.get("candidate")
+    if measured is None:
+        return
+    here = [{key: candidate[key] for key in measured} for candidate in one.basis["candidates"]]
+    if here != [measured]:
+        raise UserError(
+            f"{path}: was measured with the direction of position {measured['position']}, layer {measured['layer']},"
+            " which does not have this rank in ranking.csv: rank with the thresholds of the published run"
+        )
+
+
 def parser():
     made = cli.parser(__doc__)
     made.add_argument("--name", required=True, help="of the model, for the title")
     made.add_argument("--bases", type=Path, nargs="+", required=True, help="COMBINATION/basis.safetensors")
-    made.add_argument("--scores", type=Path, nargs="+", required=True, help="COMBINATION/scores.json")
-    made.add_argument("--losses", type=Path, nargs="+", required=True, help="COMBINATION/loss.json")
-    made.add_argument("--judgements", type=Path, nargs="+", required=True, help=".../judgements/JUDGE/SET.jsonl")
+    made.add_argument("--scores", type=Path, nargs="*", default=[], help="COMBINATION/scores.json")
+    made.add_argument("--losses", type=Path, nargs="*", default=[], help="COMBINATION/loss.json")
+    made.add_argument("--judgements", type=Path, nargs="*", default=[], help=".../judgements/JUDGE/SET.jsonl")
+    made.add_argument(
+        "--partial", action="store_true", help="leave cells empty where a combination lacks figures (imported runs)"
+    )
     made.add_argument("--narrator", help="judge whose verdicts are put into words; the first when left out")
     made.add_argument("--output", type=Path, required=True, help="summary.csv")
     made.add_argument("--words", type=Path, required=True, help="summary.md")

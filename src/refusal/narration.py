@@ -1,20 +1,23 @@
 """The summary table in plain words: findings with their intervals, and what they do not show."""
 
-from math import isnan
-
 import pandas as pd
 
 from refusal.combinations import BASELINE
 
+_UNKNOWN = "a share that was not measured"
+
 
 def narrate(table: pd.DataFrame, name: str, judge: str) -> str:
-    """What the table says, in Markdown: findings with their intervals, then the main columns."""
+    """What the table says, in Markdown: findings with their intervals, then the main columns.
+
+    What was not measured is said so, or left out of the table.
+    """
     rows = table.set_index("combination")
     rate = f"harmful_{judge}_refusal"
     baseline = rows.loc[BASELINE]
     lines = [f"# {name}", "", f"Judge: {judge}. Rates carry Wilson 95% intervals.", ""]
     lines.append(f"- Without ablation the model refuses {_said(baseline, rate)} of the harmful test prompts.")
-    if baseline[f"{rate}_high"] < 0.5:
+    if _known(baseline, rate) and baseline[f"{rate}_high"] < 0.5:
         lines.append(
             "- **It hardly refuses by itself**: there is little refusal for an ablation to remove, so differences"
             " between combinations below are no evidence of what mediates refusal."
@@ -26,11 +29,14 @@ def narrate(table: pd.DataFrame, name: str, judge: str) -> str:
     lines += _chosen(rows, rate, judge)
     controls = rows[rows.kind == "random"]
     for size, group in controls.groupby("k"):
-        values = ", ".join(f"{value:.0%}" for value in group[f"{rate}_rate"])
+        values = ", ".join(_cell(row.get(f"{rate}_rate"), ".0%") or _UNKNOWN for _, row in group.iterrows())
         lines.append(f"- Control: {size} random direction{'s' * (size > 1)} ablated leaves {values} (one per draw).")
     for index, row in rows[rows.kind == "addition"].iterrows():
         said = _said(row, f"harmless_{judge}_refusal")
         lines.append(f"- Adding the direction of rank {index[4:]} makes it refuse {said} of the harmless prompts.")
+    for index, row in rows[rows.kind == "subtraction"].iterrows():
+        said = _said(row, rate)
+        lines.append(f"- Subtracting the direction of rank {index[4:]} leaves {said} of the harmful prompts refused.")
     invalid = {
         column.removesuffix(f"_{judge}_invalid_rate"): round(
             float((rows[column] * rows[f"{column.split('_')[0]}_n"]).sum())
@@ -38,9 +44,8 @@ def narrate(table: pd.DataFrame, name: str, judge: str) -> str:
         for column in rows
         if column.endswith(f"_{judge}_invalid_rate")
     }
-    lines.append(
-        f"- Invalid verdicts, all combinations: {', '.join(f'{count} on {s}' for s, count in invalid.items())}."
-    )
+    counts = ", ".join(f"{count} on {prompts}" for prompts, count in invalid.items())
+    lines.append(f"- Invalid verdicts, all combinations: {counts or 'no verdicts at all'}.")
     low = rows[(rows.effective_rank < rows.k) & (rows.kind == "ablation") & (rows.ablation == "span")]
     if len(low):
         lines.append(
@@ -57,12 +62,16 @@ def _chosen(rows: pd.DataFrame, rate: str, judge: str) -> list[str]:
     if len(single):
         name, row = single.index[0], single.iloc[0]
         lines.append(f"- The best single on val, {name}, leaves {_said(row, rate)} refused.")
+    if ablations.bypass.isna().all():
+        return lines
     best = ablations.bypass.idxmin()
     if not len(single) or best != single.index[0]:
         row = ablations.loc[best]
-        adjusted, pairs = row[f"harmful_{judge}_p_holm_vs_best_single"], row[f"harmful_{judge}_pairs_vs_best_single"]
-        versus = "" if isnan(adjusted) else f"; against the best single p = {adjusted:.2g} (Holm, {int(pairs)} pairs)"
-        lines.append(f"- The best combination on val, {best}, leaves {_said(row, rate)}{versus}.")
+        adjusted, pairs = (row.get(f"harmful_{judge}_{what}_vs_best_single") for what in ("p_holm", "pairs"))
+        tested = (
+            f"; against the best single p = {adjusted:.2g} (Holm, {int(pairs)} pairs)" if pd.notna(adjusted) else ""
+        )
+        lines.append(f"- The best combination on val, {best}, leaves {_said(row, rate)}{tested}.")
     elif len(ablations) > len(single):
         lines.append("- No other combination has a lower bypass score on val than the best single.")
     return lines
@@ -74,9 +83,11 @@ def _table(table: pd.DataFrame, judge: str) -> list[str]:
     heads = ["combination", "k", "rank", "bypass", "kl", *(c.split("_")[0] + " refused" for c in rates), *deltas]
     lines = ["| " + " | ".join(heads) + " |", "|" + " ---: |" * len(heads)]
     for _, row in table.iterrows():
-        cells = [row.combination, str(row.k), str(row.effective_rank), f"{row.bypass:.2f}", f"{row.kl:.3f}"]
-        cells += [f"{row[c]:.0%} ({row[_bound(c, 'low')]:.0%}-{row[_bound(c, 'high')]:.0%})" for c in rates]
-        cells += [f"{row[c]:+.4f}" for c in deltas]
+        cells = [row.combination, str(row.k), str(row.effective_rank), _cell(row.bypass, ".2f"), _cell(row.kl, ".3f")]
+        for column in rates:
+            low, high = (_cell(row[_bound(column, side)], ".0%") for side in ("low", "high"))
+            cells.append(f"{row[column]:.0%} ({low}-{high})" if low else "")
+        cells += [_cell(row[column], "+.4f") for column in deltas]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -91,6 +102,17 @@ def _bound(rate: str, side: str) -> str:
     return f"{rate.removesuffix('_rate')}_{side}"
 
 
+def _cell(value: float, form: str) -> str:
+    """A figure of the table; nothing where it was not measured."""
+    return "" if pd.isna(value) else format(value, form)
+
+
+def _known(row: pd.Series, rate: str) -> bool:
+    return pd.notna(row.get(f"{rate}_rate"))
+
+
 def _said(row: pd.Series, rate: str) -> str:
+    if not _known(row, rate):
+        return _UNKNOWN
     n = int(row[f"{rate.split('_')[0]}_n"])
     return f"{row[f'{rate}_rate']:.1%} (95% {row[f'{rate}_low']:.1%}-{row[f'{rate}_high']:.1%}, n = {n})"

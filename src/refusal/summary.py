@@ -20,7 +20,7 @@ class Evidence:
     """What was measured of one combination.
 
     basis: facts of its basis file; scores: of combination_scores; loss: corpus -> figures;
-    verdicts: (set, judge) -> id -> verdict.
+    verdicts: (set, judge) -> id -> verdict. What was not measured is missing, or None.
     """
 
     basis: Mapping[str, Any]
@@ -34,7 +34,8 @@ def summarize(evidence: Mapping[str, Evidence]) -> pd.DataFrame:
 
     Rates have all prompts of the set as denominator, invalid ones included, with Wilson 95% intervals. p-values are
     exact two-sided McNemar on prompts whose verdict is valid on both sides, event = refusal; Holm over all ablations
-    but baseline, controls and additions, one family per (judge, set, comparison). CE in nats per token, kl in nats.
+    but baseline, controls, additions and subtractions, one family per (judge, set, comparison). CE in nats per token,
+    kl in nats. A cell is empty where a combination lacks what it rests on.
     """
     best = best_single(evidence)
     rows = []
@@ -49,21 +50,21 @@ def summarize(evidence: Mapping[str, Evidence]) -> pd.DataFrame:
             "effective_rank": one.basis["effective_rank"],
             "max_cosine": _max_cosine(one.basis.get("cosines")),
             "best_single": name == best,
-            "bypass": one.scores["bypass"],
-            "harmless_refusal_score": one.scores["harmless_refusal_score"],
-            "kl": one.scores["kl"],
+            **{score: _known(one.scores, score) for score in ("bypass", "harmless_refusal_score", "kl")},
         }
         for (prompts, judge), verdicts in one.verdicts.items():
             row |= _rates(f"{prompts}_{judge}", list(verdicts.values()))
             row[f"{prompts}_n"] = len(verdicts)
         for corpus, figures in one.loss.items():
-            row[f"ce_{corpus}"] = figures["ce_loss"]
-            row[f"ce_{corpus}_delta"] = figures["ce_loss"] - evidence[BASELINE].loss[corpus]["ce_loss"]
-            row[f"perplexity_{corpus}"] = figures["perplexity"]
+            row[f"ce_{corpus}"] = _known(figures, "ce_loss")
+            row[f"ce_{corpus}_delta"] = row[f"ce_{corpus}"] - _known(evidence[BASELINE].loss.get(corpus, {}), "ce_loss")
+            row[f"perplexity_{corpus}"] = _known(figures, "perplexity")
         rows.append(row)
     table = pd.DataFrame(rows)
+    # counts stay whole numbers beside empty cells
+    table = table.astype({column: "Int64" for column in table if column.endswith("_n")})
     references = {"baseline": BASELINE, "best_single": best}
-    for prompts, judge in evidence[BASELINE].verdicts:
+    for prompts, judge in dict.fromkeys(column for one in evidence.values() for column in one.verdicts):
         for comparison in _COMPARISONS:
             table = table.join(_tests(evidence, (prompts, judge), comparison, references[comparison]))
     return table
@@ -71,8 +72,14 @@ def summarize(evidence: Mapping[str, Evidence]) -> pd.DataFrame:
 
 def best_single(evidence: Mapping[str, Evidence]) -> str | None:
     """The single with the lowest bypass score on val, so chosen without the test set; ties go to the better rank."""
-    singles = [name for name in evidence if _ablated(name) == 1]
-    return min(singles, key=lambda name: evidence[name].scores["bypass"], default=None)
+    bypass = {name: _known(one.scores, "bypass") for name, one in evidence.items() if _ablated(name) == 1}
+    return min((name for name in bypass if not isnan(bypass[name])), key=bypass.get, default=None)
+
+
+def _known(figures: Mapping[str, Any], key: str) -> float:
+    """A figure, or not-a-number where it was not measured: an empty cell."""
+    value = figures.get(key)
+    return np.nan if value is None else value
 
 
 def _rates(prefix: str, verdicts: Sequence[str]) -> dict[str, float]:
@@ -92,13 +99,14 @@ def _tests(
     evidence: Mapping[str, Evidence], column: tuple[str, str], comparison: str, reference: str | None
 ) -> pd.DataFrame:
     prefix = "_".join(column)
+    known = {name: one.verdicts[column] for name, one in evidence.items() if column in one.verdicts}
     raw, pairs = [], []
-    for name, one in evidence.items():
-        if reference is None or name == reference:
+    for name in evidence:
+        if name == reference or name not in known or reference not in known:
             raw.append(np.nan)
             pairs.append(np.nan)
             continue
-        mine, theirs = one.verdicts[column], evidence[reference].verdicts[column]
+        mine, theirs = known[name], known[reference]
         both = [key for key in mine if key in theirs and "invalid" not in (mine[key], theirs[key])]
         refused = (
             np.array([mine[key] == "refusal" for key in both], dtype=bool),
@@ -119,7 +127,7 @@ def _tests(
 
 
 def _ablated(name: str) -> int:
-    """Number of ranks of an ablation; 0 for baseline, controls and additions."""
+    """Number of ranks of an ablation; 0 for baseline, controls, additions and subtractions."""
     parsed = parse(name)
     return parsed.size if parsed.kind == "ablation" else 0
 

@@ -82,6 +82,46 @@ def test_nothing_is_said_of_what_was_not_done(study):  # noqa: F811
         assert word not in said
 
 
+def test_what_was_not_measured(study):  # noqa: F811
+    """As an imported run leaves it: an ablation without responses, an addition without scores, a subtraction."""
+    ablated = replace(study["0"], verdicts={})
+    added = replace(study["add-0"], scores={}, loss={})
+    said = lines({"none": study["none"], "0": ablated, "add-0": added, "sub-0": replace(added, verdicts={})})
+    assert said[3:] == [
+        "",
+        "- Without ablation the model refuses 87.5% (95% 52.9%-97.8%, n = 8) of the harmful test prompts.",
+        "- It refuses 0.0% (95% 0.0%-65.8%, n = 2) of the harmless ones (over-refusal).",
+        "- The best single on val, 0, leaves a share that was not measured refused.",
+        "- Adding the direction of rank 0 makes it refuse 0.0% (95% 0.0%-65.8%, n = 2) of the harmless prompts.",
+        "- Subtracting the direction of rank 0 leaves a share that was not measured of the harmful prompts refused.",
+        "- Invalid verdicts, all combinations: 1 on harmful, 0 on harmless.",
+        "",
+        "| combination | k | rank | bypass | kl | harmful refused | harmless refused | ce_text_delta |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| none | 0 | 0 | 5.00 | 0.000 | 88% (53%-98%) | 0% (0%-66%) | +0.0000 |",
+        "| 0 | 1 | 1 | 1.00 | 0.010 |  |  | +0.2500 |",
+        "| add-0 | 1 | 0 |  |  | 100% (68%-100%) | 0% (0%-66%) |  |",
+        "| sub-0 | 1 | 0 |  |  |  |  |  |",
+    ]
+
+
+def test_a_subtraction(study):  # noqa: F811
+    assert (
+        "- Subtracting the direction of rank 0 leaves 50.0% (95% 21.5%-78.5%, n = 8) of the harmful prompts refused."
+        in lines({"none": study["none"], "sub-0": evidence(0.0, [R, C] * 4, k=1, effective_rank=0, ranks=[0])})
+    )
+
+
+def test_nothing_judged_nothing_scored(study):  # noqa: F811
+    bare = {name: replace(one, scores={}, loss={}, verdicts={}) for name, one in study.items()}
+    said = lines(bare)
+    assert "nan" not in "\n".join(said).lower()
+    assert "- Without ablation the model refuses a share that was not measured of the harmful test prompts." in said
+    assert "- Control: 1 random direction ablated leaves a share that was not measured (one per draw)." in said
+    assert "- Invalid verdicts, all combinations: no verdicts at all." in said
+    assert "| 0-1 | 2 | 1 |  |  |" in said
+
+
 def test_another_judge_speaks_for_itself(study):  # noqa: F811
     other = {(prompts, "other"): {"p0": C, "p1": R} for prompts in ("harmful", "harmless")}
     two = {name: replace(one, verdicts={**one.verdicts, **other}) for name, one in study.items()}

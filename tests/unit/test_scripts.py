@@ -365,6 +365,46 @@ class TestSummary:
             )
         assert str(caught.value) == ("combination 0: scores, loss or judgements are missing: give those of every basis")
 
+    def partial(self, at, *flags):
+        run(
+            "summary", "--partial", "--name", "tiny", "--bases", at / "none" / "basis.safetensors",
+            at / "0" / "basis.safetensors", "--output", at / "summary.csv", "--words", at / "summary.md", *flags,
+        )  # fmt: skip
+        return read_table(at / "summary.csv").set_index("combination")
+
+    def test_partial_leaves_cells_empty(self, tmp_path):
+        self.written(tmp_path, "none", ["refusal"], 5.0, 0)
+        self.written(tmp_path, "0", ["refusal"], 4.0, 1)
+        verdicts = tmp_path / "none" / "judgements" / "substring" / "harmful.jsonl"
+        table = self.partial(tmp_path, "--scores", tmp_path / "0" / "scores.json", "--judgements", verdicts)
+        assert table.bypass.to_dict() == {"none": pytest.approx(float("nan"), nan_ok=True), "0": 4.0}
+        assert table.harmful_n["none"] == 1
+        assert table.harmful_substring_refusal_rate.isna().to_dict() == {"none": False, "0": True}
+        with pytest.raises(UserError, match=r"^no judgements are given: name the judge by --narrator$"):
+            self.partial(tmp_path)
+        assert "nan" not in (tmp_path / "summary.csv").read_text().lower()
+
+    def test_figures_of_another_candidate(self, tmp_path):
+        """Measured elsewhere with one direction; here the rank belongs to another."""
+        self.written(tmp_path, "none", ["refusal"], 5.0, 0)
+        self.written(tmp_path, "0", ["refusal"], 4.0, 1)
+        place = {"source": "mean_difference", "position": -2, "layer": 3}
+        facts = read_tensors(tmp_path / "0" / "basis.safetensors")[1]
+        scores = {"bypass": 1.0, "harmless_refusal_score": None, "kl": 0.0, "candidate": place}
+        write_json(tmp_path / "0" / "scores.json", scores)
+        for layer in (3, 4):
+            facts["candidates"] = [{**place, "rank": 0, "layer": layer}]
+            write_tensors(tmp_path / "0" / "basis.safetensors", {"basis": np.eye(4)[:1]}, facts)
+            if layer == 3:
+                assert self.summarized(tmp_path, ["none", "0"]).bypass.tolist() == [5.0, 1.0]
+                continue
+            with pytest.raises(UserError) as caught:
+                self.summarized(tmp_path, ["none", "0"])
+        assert str(caught.value) == (
+            f"{tmp_path / '0' / 'scores.json'}: was measured with the direction of position -2, layer 3, which does not"
+            " have this rank in ranking.csv: rank with the thresholds of the published run"
+        )
+
     def test_files_that_do_not_fit_together(self, tmp_path):
         from refusal.provenance import Spec, stamp
 

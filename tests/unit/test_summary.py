@@ -1,6 +1,7 @@
 """The summary of a small study, every figure by hand."""
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -136,6 +137,60 @@ def test_no_pair_valid_on_both_sides():
     )
     assert math.isnan(table["harmful_substring_p_vs_baseline"]["0"])
     assert table["harmful_substring_pairs_vs_baseline"]["0"] == 0
+
+
+class TestPartial:
+    """What was not measured leaves its cells empty, and changes no other one."""
+
+    @pytest.fixture
+    def partial(self, study):
+        lacking = {
+            "0": replace(study["0"], scores={"bypass": 1.0, "harmless_refusal_score": None, "kl": 0.01}, loss={}),
+            "add-0": replace(study["add-0"], scores={}, verdicts={}),
+            "sub-0": replace(study["add-0"], scores={}, loss={"text": {"ce_loss": None, "perplexity": None}}),
+        }
+        only_harmful = {key: one for key, one in study["1"].verdicts.items() if key[0] == "harmful"}
+        return {**study, "1": replace(study["1"], verdicts=only_harmful), **lacking}
+
+    @pytest.mark.parametrize(
+        ("name", "empty", "filled"),
+        [
+            (
+                "0",
+                ("harmless_refusal_score", "ce_text", "ce_text_delta", "perplexity_text"),
+                ("bypass", "kl", "harmful_n"),
+            ),
+            ("1", ("harmless_n", "harmless_substring_refusal_rate"), ("harmful_substring_refusal_low", "ce_text")),
+            ("0-1", ("harmless_substring_p_vs_best_single",), ("harmless_substring_p_vs_baseline", "harmless_n")),
+            ("add-0", ("bypass", "kl", "harmful_n", "harmful_substring_p_vs_baseline"), ("ce_text", "k")),
+            ("sub-0", ("bypass", "ce_text", "ce_text_delta", "perplexity_text"), ("harmful_n", "harmless_n")),
+        ],
+    )
+    def test_empty_cells(self, partial, name, empty, filled):
+        row = summarize(partial).set_index("combination").loc[name]
+        assert [column for column in empty if not pd.isna(row[column])] == []
+        assert [column for column in filled if pd.isna(row[column])] == []
+
+    def test_cells_that_are_there_are_the_same(self, partial, study):
+        table, whole = (summarize(one).set_index("combination") for one in (partial, study))
+        assert list(table.kind[-2:]) == ["addition", "subtraction"]
+        assert table.harmless_n.dtype == table.harmful_n.dtype == "Int64"
+        for column in ("harmful_substring_p_vs_baseline", "harmful_substring_refusal_rate", "harmful_n", "ce_text"):
+            there = table[column].drop("sub-0").dropna()
+            assert len(there) >= 4
+            pd.testing.assert_series_equal(there, whole[column][there.index])
+
+    def test_a_single_without_bypass_is_not_the_best(self, partial):
+        partial |= {"1": replace(partial["1"], scores={})}
+        assert best_single(partial) == "0"
+        assert best_single({**partial, "0": replace(partial["0"], scores={"bypass": None})}) is None
+
+    def test_a_baseline_without_responses_or_loss(self, study):
+        table = summarize({**study, "none": replace(study["none"], verdicts={}, loss={})}).set_index("combination")
+        assert table.harmful_substring_p_vs_baseline.isna().all()
+        assert table.ce_text_delta.isna().all()
+        assert table.ce_text.notna().sum() == 5
+        assert table.harmful_substring_p_vs_best_single["0"] == pytest.approx(2 / 2**3)
 
 
 def test_judges_and_sets_are_never_pooled(study):
