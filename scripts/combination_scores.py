@@ -14,10 +14,11 @@ from refusal.provenance import spec
 def main(args):
     bases, outputs = by_folder(args.bases), by_folder(args.outputs)
     prompts = {"harmful": args.harmful, "harmless": args.harmless}
-    base = spec("combination_scores", {"model": scoring_key(args.model)}, prompts)
+    epsilon = {"refusal": args.epsilon_refusal, "kl": args.epsilon_kl}
+    base = spec("combination_scores", {"model": scoring_key(args.model), "epsilon": epsilon}, prompts)
     specs = {name: cache.narrowed(base, basis=cache.content(path)) for name, path in bases.items()}
     if todo := cache.pending(args.cache, specs, args.part):
-        _score(args, {name: bases[name] for name in todo}, prompts, todo)
+        _score(args, {name: bases[name] for name in todo}, prompts, epsilon, todo)
     if args.marker:
         parts.mark(args.marker, args.part, [item.key for item in specs.values()])
         return
@@ -26,11 +27,11 @@ def main(args):
         cache.publish(args.cache, specs[name], output, inputs)
 
 
-def _score(args, bases, prompts, todo):
+def _score(args, bases, prompts, epsilon, todo):
     from refusal.model.interventions import read_intervention
     from refusal.model.loading import load
     from refusal.model.memory import room
-    from refusal.model.scores import baseline_logits, score_groups
+    from refusal.model.scores import Epsilon, baseline_logits, score_groups
 
     chat = load(args.model, args.device_map)
     fits = room(chat, args.batch_rows, args.memory_mib)
@@ -38,7 +39,8 @@ def _score(args, bases, prompts, todo):
     done = {name: read_intervention(path) for name, path in bases.items()}
     baseline = baseline_logits(chat, rows["harmless"], fits)
     harmful = {name: [(ids, what) for ids in rows["harmful"]] for name, what in done.items()}
-    bypass = score_groups(chat, harmful, fits, what="bypass")
+    epsilon = Epsilon(**epsilon)
+    bypass = score_groups(chat, harmful, fits, what="bypass", epsilon=epsilon)
 
     def keep(name, harmless):
         value = {
@@ -54,7 +56,7 @@ def _score(args, bases, prompts, todo):
         cache.store(args.cache, todo[name], lambda path: write_json(path, value), chat.run)
 
     harmless = {name: [(ids, what) for ids in rows["harmless"]] for name, what in done.items()}
-    score_groups(chat, harmless, fits, baseline, keep, "kl")
+    score_groups(chat, harmless, fits, baseline, keep, "kl", epsilon)
 
 
 def _mean(values):
@@ -66,6 +68,7 @@ def parser():
     made.add_argument("--harmful", type=Path, required=True, help="harmful_val.jsonl")
     made.add_argument("--harmless", type=Path, required=True, help="harmless_val.jsonl")
     made.add_argument("--bases", type=Path, nargs="+", required=True, help="COMBINATION/basis.safetensors")
+    cli.scoring_flags(made)
     parts.flags(made).add_argument("--outputs", type=Path, nargs="+", default=[], help="COMBINATION/scores.json")
     return made
 

@@ -11,7 +11,6 @@ import pandas as pd
 
 from refusal import cache, cli
 from refusal.artifacts import read_json, read_jsonl, read_table, read_tensors, write_json, write_table
-from refusal.directions import span_basis
 from refusal.filters import Filters
 from refusal.identity import layers, scoring_key
 from refusal.provenance import spec, stamp
@@ -22,16 +21,16 @@ def main(args):
     filters = Filters(args.max_kl, args.min_induce, args.max_layer_share, layers(args.model))
     table = apply_filters(read_table(args.scores, ("bypass", "induce", "kl", "note")), filters)
     directions = candidate_directions(table, *read_tensors(args.directions))
-    base = spec("conditional_scores", {"model": scoring_key(args.model)}, {"harmful": args.harmful})
+    parameters = {"model": scoring_key(args.model), "ablation": args.ablation, "epsilon": args.epsilon_refusal}
+    base = spec("conditional_scores", parameters, {"harmful": args.harmful})
     left = table[table.kept]
     taken, steps, keys, runner, run = [], [], [], None, {}
     for step in range(min(args.steps, len(left))):
         if step:
-            basis = span_basis(directions[taken])[0]
-            specs = {str(index): _item(base, basis, directions[index]) for index in left.index}
+            specs = {str(index): _item(base, directions[[*taken, index]]) for index in left.index}
             if todo := cache.pending(args.cache, specs):
                 runner = runner or _load(args)
-                _score(*runner, todo, table, directions, basis, args)
+                _score(*runner, todo, table, directions, taken, args)
             found = {index: cache.load(args.cache, specs[str(index)]) for index in left.index}
             left = left.assign(bypass=[read_json(found[index][0]) for index in left.index])
             keys += [one.key for one in specs.values()]
@@ -44,9 +43,8 @@ def main(args):
     stamp(args.output, base, inputs, run | {"items": keys})
 
 
-def _item(base, basis, direction):
-    content = hashlib.sha256(np.ascontiguousarray(basis).tobytes() + direction.tobytes())
-    return cache.narrowed(base, directions=content.hexdigest())
+def _item(base, directions):
+    return cache.narrowed(base, directions=hashlib.sha256(np.ascontiguousarray(directions).tobytes()).hexdigest())
 
 
 def _load(args):
@@ -57,8 +55,9 @@ def _load(args):
     return chat, room(chat, args.batch_rows, args.memory_mib)
 
 
-def _score(chat, room, todo, table, directions, basis, args):
-    from refusal.model.sweep import bypass
+def _score(chat, room, todo, table, directions, taken, args):
+    from refusal.model.scores import Epsilon
+    from refusal.model.sweep import Method, bypass
 
     rows = chat.encode(read_jsonl(args.harmful))
 
@@ -66,7 +65,8 @@ def _score(chat, room, todo, table, directions, basis, args):
         cache.store(args.cache, todo[name], lambda path: write_json(path, value), chat.run)
 
     candidates = {name: (directions[int(name)], int(table.layer[int(name)])) for name in todo}
-    bypass(chat, candidates, rows, room, done, taken=basis)
+    method = Method(args.ablation, Epsilon(refusal=args.epsilon_refusal))
+    bypass(chat, candidates, rows, room, done, method, directions[taken])
 
 
 def parser():
@@ -75,6 +75,8 @@ def parser():
     made.add_argument("--directions", type=Path, required=True)
     made.add_argument("--harmful", type=Path, required=True, help="harmful_val.jsonl")
     made.add_argument("--steps", type=int, default=5, help="ranks that are needed")
+    made.add_argument("--ablation", choices=["span", "sequential"], default="span")
+    cli.scoring_flags(made)
     cli.filter_flags(made)
     made.add_argument("--output", type=Path, required=True)
     return made

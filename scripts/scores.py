@@ -60,9 +60,9 @@ def main(args):
     import pandas as pd
 
     write_table(args.output, pd.DataFrame(table, columns=["source", "position", "layer", "bypass", *SWEPT[:2], "note"]))
-    parameters = {"model": scoring_key(args.model), "sweep": args.sweep} | (
-        {"filters": vars(filters)} if screened else {}
-    )
+    parameters = {"model": scoring_key(args.model), "sweep": args.sweep, "ablation": args.ablation}
+    parameters["epsilon"] = {"refusal": args.epsilon_refusal, "kl": args.epsilon_kl}
+    parameters |= {"filters": vars(filters)} if screened else {}
     inputs = {"harmful": args.harmful, "harmless": args.harmless, "directions": args.directions, "model": args.model}
     stamp(args.output, spec("scores", parameters, inputs), inputs, run | {"items": keys})
 
@@ -78,14 +78,16 @@ class _Sweep:
 
     def spec(self, score, direction, layer):
         parameters = {"model": self.model, "score": score, "direction": hashlib.sha256(direction.tobytes()).hexdigest()}
+        parameters["epsilon"] = self.args.epsilon_kl if score == "kl" else self.args.epsilon_refusal
         # an ablation acts on all layers
-        parameters |= {"layer": layer} if score == "induce" else {}
+        parameters |= {"layer": layer} if score == "induce" else {"ablation": self.args.ablation}
         return Spec("scores", self.code, parameters, self.inputs[score])
 
     def run(self, score, candidates, todo):
         from refusal.model import sweep
         from refusal.model.loading import load
         from refusal.model.memory import room
+        from refusal.model.scores import Epsilon
 
         if self.chat is None:
             self.chat = load(self.args.model, self.args.device_map)
@@ -95,7 +97,8 @@ class _Sweep:
             cache.store(self.args.cache, todo[cell], lambda path: write_json(path, value), self.chat.run)
 
         compute = {"induce": sweep.induce, "kl": sweep.divergence, "bypass": sweep.bypass}[score]
-        compute(self.chat, candidates, self.chat.encode(read_jsonl(self.prompts[score])), self.room, done)
+        method = sweep.Method(self.args.ablation, Epsilon(self.args.epsilon_refusal, self.args.epsilon_kl))
+        compute(self.chat, candidates, self.chat.encode(read_jsonl(self.prompts[score])), self.room, done, method)
 
 
 def parser():
@@ -104,6 +107,8 @@ def parser():
     made.add_argument("--harmful", type=Path, required=True, help="harmful_val.jsonl")
     made.add_argument("--harmless", type=Path, required=True, help="harmless_val.jsonl")
     made.add_argument("--sweep", choices=["screened", "full"], default="screened")
+    made.add_argument("--ablation", choices=["span", "sequential"], default="span")
+    cli.scoring_flags(made)
     cli.filter_flags(made)
     parts.flags(made).add_argument("--output", type=Path, help="candidate_scores.csv")
     return made

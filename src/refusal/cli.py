@@ -48,6 +48,12 @@ def filter_flags(made: argparse.ArgumentParser) -> None:
     made.add_argument("--max-layer-share", type=float, default=0.8, help="of the layers")
 
 
+def scoring_flags(made: argparse.ArgumentParser) -> None:
+    """Add how refusal scores and KL are computed."""
+    made.add_argument("--epsilon-refusal", type=float, default=0.0, help="added to probabilities in refusal scores")
+    made.add_argument("--epsilon-kl", type=float, default=0.0, help="added to probabilities in KL")
+
+
 def run(main: Callable[[argparse.Namespace], None], made: argparse.ArgumentParser) -> None:
     """Parse the command line, call `main`, and leave the process with an exit code.
 

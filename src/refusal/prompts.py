@@ -39,11 +39,25 @@ def sample(prompts: Sequence[dict], count: int, seed: int, where: str) -> list[d
 
     Raises: UserError, fewer than asked.
     """
-    if len(prompts) < count:
-        raise UserError(
-            f"{where}: {count} prompts are asked for and it has {len(prompts)}: lower prompts.counts or add prompts"
-        )
-    return random.Random(seed).sample(list(prompts), count)
+    return random.Random(seed).sample(list(_enough(prompts, count, where)), count)
+
+
+IN_TURN = ("harmful_train", "harmless_train", "harmful_val", "harmless_val")
+"""The order in which the published scripts draw; harmless test prompts are the next."""
+
+
+def sample_in_turn(sets: Sequence[tuple[Sequence[dict], int, str]], seed: int) -> list[list[dict]]:
+    """Draw from several sets one after another, all from one random stream, as the published scripts do.
+
+    So each draw depends on the sizes and counts of those before it.
+
+    Args:
+        sets: prompts, how many of them, and where they are from, in the order of the draws.
+    Raises: UserError, fewer than asked.
+    Source: load_and_sample_datasets and run_pipeline of andyrdt/refusal_direction.
+    """
+    stream = random.Random(seed)
+    return [stream.sample(list(_enough(prompts, count, where)), count) for prompts, count, where in sets]
 
 
 def without(prompts: Sequence[dict], others: Iterable[dict]) -> list[dict]:
@@ -68,6 +82,14 @@ def keep_by_score(prompts: Sequence[dict], scores: Sequence[float], kind: str, w
             " prompts.filter_by_refusal_score: false"
         )
     return kept
+
+
+def _enough(prompts: Sequence[dict], count: int, where: str) -> Sequence[dict]:
+    if len(prompts) < count:
+        raise UserError(
+            f"{where}: {count} prompts are asked for and it has {len(prompts)}: lower prompts.counts or add prompts"
+        )
+    return prompts
 
 
 def _plain(instruction: str) -> str:

@@ -16,6 +16,7 @@ from refusal.errors import UserError
 from refusal.model.batching import Room
 from refusal.model.interventions import ablation, none
 from refusal.model.scores import (
+    Epsilon,
     baseline_logits,
     kl,
     last_logits,
@@ -28,6 +29,8 @@ from refusal.model.specimens import FAMILIES
 D = 32
 HARMFUL = [[3, 60, 70, 80, 205, 6], [40, 6], [90, 91, 92, 93, 94, 205, 6]]
 HARMLESS = [[50, 51, 6], [77, 6], [60, 61, 62, 63, 6]]
+
+BASIS = ablation(span_basis(random_directions(2, D, 0))[0])
 
 finite = st.floats(-1e4, 1e4, width=32)
 logits = arrays.arrays(np.float32, (1, 6), elements=finite)
@@ -82,6 +85,47 @@ class TestRefusalScore:
         with pytest.raises(UserError) as caught:
             refusal_score(torch.zeros(1, 4), tokens)
         assert str(caught.value) == f"refusal tokens {said}: need one id or more, not all, of the vocabulary of 4"
+
+
+class TestEpsilon:
+    """As the published scripts compute both: in fp64, with what is added to the probabilities."""
+
+    values = arrays.arrays(np.float32, (2, 6), elements=st.floats(-40, 40, width=32))
+
+    @given(values, chosen, st.sampled_from([1e-8, 1e-3]))
+    def test_of_a_refusal_score(self, logits, chosen, epsilon):
+        found = refusal_score(torch.from_numpy(logits), sorted(chosen), epsilon)
+        probabilities = np.exp(logits.astype(float) - logits.max(-1, keepdims=True))
+        p = (probabilities / probabilities.sum(-1, keepdims=True))[:, sorted(chosen)].sum(-1)
+        np.testing.assert_allclose(found, np.log(p + epsilon) - np.log(1 - p + epsilon), rtol=1e-5, atol=1e-5)
+        assert (found.abs() <= -math.log(epsilon) + 1).all()  # which it bounds
+        exact = refusal_score(torch.from_numpy(logits), sorted(chosen))
+        assert ((found > 1e-3) <= (exact > 0)).all()  # the sign, by which prompts are kept, is the same
+        assert ((found < -1e-3) <= (exact < 0)).all()
+
+    @given(values, values, st.sampled_from([1e-6, 1e-3]))
+    def test_of_kl(self, first, second, epsilon):
+        found = kl(torch.from_numpy(first), torch.from_numpy(second), epsilon)
+        p, q = (np.exp(one.astype(float) - one.max(-1, keepdims=True)) for one in (first, second))
+        p, q = p / p.sum(-1, keepdims=True), q / q.sum(-1, keepdims=True)
+        np.testing.assert_allclose(found, (p * (np.log(p + epsilon) - np.log(q + epsilon))).sum(-1), atol=1e-5)
+
+    def test_none_is_exact_and_a_little_is_near(self):
+        logits, other = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(refusal_score(logits, [1], 1e-12), refusal_score(logits, [1]), atol=1e-5, rtol=0)
+        torch.testing.assert_close(kl(logits, other, 1e-12), kl(logits, other), atol=1e-5, rtol=0)
+
+    def test_of_groups(self, chat):
+        rows = {"a": [(ids, none(D)) for ids in HARMLESS], "b": [(ids, BASIS) for ids in HARMLESS]}
+        baseline = baseline_logits(chat, HARMLESS, Room(4))
+        found = score_groups(chat, rows, Room(4), baseline, epsilon=Epsilon(0.1, 0.01))
+        after = last_logits(chat, rows["b"])
+        np.testing.assert_allclose(
+            found["b"]["refusal_score"], refusal_score(after, chat.refusal_tokens, 0.1), atol=1e-4
+        )
+        np.testing.assert_allclose(found["b"]["kl"], kl(baseline, after, 0.01), atol=1e-4)
+        exact = score_groups(chat, rows, Room(4), baseline)
+        assert np.abs(found["b"]["refusal_score"] - exact["b"]["refusal_score"]).max() > 1e-2
 
 
 class TestKL:

@@ -13,7 +13,9 @@ from refusal.directions import random_directions, span_basis
 from refusal.errors import UserError
 from refusal.model import scores, sweep
 from refusal.model.batching import Room
+from refusal.model.scores import Epsilon
 from refusal.model.specimens import FAMILIES
+from refusal.model.sweep import Method
 
 D = 32
 TEMPLATE = [1, 30, 31, 32, 33]
@@ -73,7 +75,7 @@ def test_a_bound_of_memory_changes_nothing(chat, score):
 
 
 def test_given_those_taken_both_are_ablated(chat):
-    taken = span_basis(CANDIDATES["0"][0][None])[0]
+    taken = CANDIDATES["0"][0][None]
     found = swept(chat, "bypass", candidates={"1": CANDIDATES["1"]}, taken=taken)
     both = span_basis(np.stack([CANDIDATES["0"][0], CANDIDATES["1"][0]]))[0]
     with reference.ablated(chat.model, both):
@@ -81,6 +83,29 @@ def test_given_those_taken_both_are_ablated(chat):
             reference.refusal_score(reference.last_logits(chat.model, ids), chat.refusal_tokens) for ids in HARMFUL
         ]
     assert found == {"1": pytest.approx(np.mean(expected), abs=1e-4)}
+
+
+@pytest.mark.parametrize("family", ["Llama", "Gemma2"])
+def test_sequential_ablates_as_the_published_hooks_do(family, chat_model):
+    """Of Gemma 2 that differs for one direction too: the hooks stand before the norms after attention and mlp."""
+    chat, taken = chat_model(family), CANDIDATES["0"][0][None]
+    method = Method("sequential", Epsilon(1e-8, 1e-6))
+    for more, before in (({}, []), ({"taken": taken}, [taken[0]])):
+        found = swept(chat, "bypass", method=method, **more)
+        for name, (direction, _) in CANDIDATES.items():
+            with reference.published_hooks(chat.model, [*before, direction]):
+                logits = torch.stack([reference.last_logits(chat.model, ids) for ids in HARMFUL])
+            p = logits.double().softmax(-1)[:, list(chat.refusal_tokens)].sum(-1)
+            expected = float(((p + 1e-8).log() - (1 - p + 1e-8).log()).mean())
+            assert found[name] == pytest.approx(expected, abs=1e-4)
+    plain = swept(chat, "bypass", method=method)
+    assert (plain == pytest.approx(swept(chat, "bypass"), abs=1e-4)) == (family == "Llama")
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_an_epsilon_is_used_in_every_score(chat, score):
+    found, exact = swept(chat, score, method=Method(epsilon=Epsilon(0.1, 0.1))), swept(chat, score)
+    assert all(abs(found[name] - exact[name]) > 1e-3 for name in exact)
 
 
 def test_an_addition_runs_no_layer_below_its_own_twice(chat, monkeypatch):

@@ -1,13 +1,14 @@
 """Prompts are read with their faults named, drawn by seed, kept apart, and filtered by what the model does."""
 
 import json
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from refusal.errors import UserError
-from refusal.prompts import keep_by_score, read_prompts, sample, without
+from refusal.prompts import IN_TURN, keep_by_score, read_prompts, sample, sample_in_turn, without
 
 
 def prompts(*instructions):
@@ -82,6 +83,30 @@ class TestSample:
         assert str(caught.value) == (
             "train.json: 3 prompts are asked for and it has 2: lower prompts.counts or add prompts"
         )
+
+
+class TestSampleInTurn:
+    @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=5), st.integers(0, 100))
+    def test_as_one_seeded_stream_draws(self, sizes, seed):
+        """The published scripts seed Python's own generator once, then draw set after set from it."""
+        pools = [(prompts(*map(str, range(max(sizes_)))), min(sizes_), "file") for sizes_ in sizes]
+        random.seed(seed)
+        expected = [random.sample(pool, count) for pool, count, _ in pools]
+        assert sample_in_turn(pools, seed) == expected
+        assert sample_in_turn(pools[:2], seed) == expected[:2]
+
+    def test_the_first_is_the_draw_of_that_file_alone(self):
+        pool = prompts(*map(str, range(20)))
+        first, second = sample_in_turn([(pool, 5, "a"), (pool, 5, "b")], 42)
+        assert first == sample(pool, 5, 42, "a")
+        assert second != first
+
+    def test_the_published_order(self):
+        assert IN_TURN == ("harmful_train", "harmless_train", "harmful_val", "harmless_val")
+
+    def test_too_few(self):
+        with pytest.raises(UserError, match=r"^val\.json: 3 prompts are asked for and it has 2: lower prompts\.counts"):
+            sample_in_turn([(prompts("a"), 1, "train.json"), (prompts("a", "b"), 3, "val.json")], 0)
 
 
 class TestWithout:

@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 
 from refusal.checking import find_faults, read_judge, read_yaml, schema
 from refusal.errors import UserError
+from refusal.study import combination_ids
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "config"
@@ -166,3 +167,18 @@ class TestReadYaml:
 
 def test_faults_of_a_right_file_are_none():
     assert list(find_faults(read_yaml(CONFIG / "config.yaml"), "config", "x")) == []
+
+
+def test_the_parity_study_is_config_yaml_with_published_values():
+    """An overlay of known keys; what it changes is what the published scripts have."""
+    base, overlay = read_yaml(CONFIG / "config.yaml"), read_yaml(CONFIG / "parity.yaml")
+    merged = base | {key: base[key] | value if isinstance(value, dict) else value for key, value in overlay.items()}
+    assert list(find_faults(merged, "config", "parity")) == []
+    assert combination_ids(merged)[:12] == ("none", "0", *(f"{a}-{b}" for a in range(5) for b in range(a + 1, 5)))
+    assert {"add-0", "sub-0"} < set(combination_ids(merged))
+    assert (merged["ablation"], merged["seed"], merged["judges"]) == ("sequential", 42, ["published"])
+    assert merged["epsilon"] == {"refusal": 1e-8, "kl": 1e-6}
+    assert merged["prompts"]["sampling"] == "published"
+    assert merged["prompts"]["counts"] == {"train": 128, "val": 32, "test": 100}
+    # files and thresholds are the published ones by default
+    assert all(base["ranking"][key] == merged["ranking"][key] for key in ("max_kl", "min_induce", "max_layer_share"))

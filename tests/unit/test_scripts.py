@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import random
 import subprocess
 import sys
 from argparse import Namespace
@@ -241,6 +242,34 @@ class TestPrompts:
         verify([files / "out.jsonl"])
         with pytest.raises(UserError, match=r"test\.jsonl: 9 prompts are asked for and it has 8"):
             run("test_prompts", "--prompts", files / "test.jsonl", "--count", 9, "--output", files / "out.jsonl")
+
+    def test_published_sampling_is_one_stream_and_leaves_nothing_out(self, files, caplog):
+        """As load_and_sample_datasets of the published scripts, then the harmless test set from the same stream."""
+        write_jsonl(files / "test.jsonl", [{"id": "t", "instruction": "harmful_train 0"}])
+        drawn = self.sampled(files, "--sampling", "published")
+        random.seed(42)
+        order = (("harmful_train", 5), ("harmless_train", 5), ("harmful_val", 3), ("harmless_val", 3))
+        for name, count in order:
+            expected = random.sample(read_jsonl(files / f"{name}.jsonl"), count)
+            assert [row["instruction"] for row in drawn[name]] == [row["instruction"] for row in expected]
+        assert read_json(files / "out" / "report.json")["harmful_train"]["in_other_splits"] == 1
+        assert caplog.messages[0] == (
+            f"{files / 'harmful_train.jsonl'}: 1 of its prompts stand in other splits and are not left out"
+        )
+        pool = files / "harmless_test.jsonl"
+        write_jsonl(pool, [{"id": f"h-{number}", "instruction": f"h {number}"} for number in range(30)])
+        before = [f"{files / f'{name}.jsonl'}:{count}" for name, count in order]
+        flags = ["--count", 9, "--sampling", "published", "--output", files / "out.jsonl"]
+        run("test_prompts", "--prompts", pool, *flags, "--drawn-before", *before)
+        expected = random.sample(read_jsonl(pool), 9)
+        assert [row["id"] for row in read_jsonl(files / "out.jsonl")] == [row["id"] for row in expected]
+        verify([files / "out.jsonl"])
+        # a set that nothing was drawn before is whole, in its order
+        run("test_prompts", "--prompts", pool, *flags)
+        assert [row["id"] for row in read_jsonl(files / "out.jsonl")] == [f"h-{number}" for number in range(30)]
+        with pytest.raises(UserError) as caught:
+            run("test_prompts", "--prompts", pool, *flags, "--drawn-before", "train.json")
+        assert str(caught.value) == "--drawn-before train.json: give FILE:COUNT, such as harmful_train.json:128"
 
 
 class TestCorpus:

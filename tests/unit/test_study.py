@@ -164,7 +164,7 @@ class TestFaultsOfTheConfig:
             (
                 "extra",
                 1,
-                "unknown key `extra`; known keys are models, seed, datasets, prompts, ranking, combinations,"
+                "unknown key `extra`; known keys are models, seed, datasets, prompts, epsilon, ranking, combinations,"
                 " ablation, additions, subtractions, controls, completions, judges, loss, run",
             ),
         ],
@@ -237,10 +237,11 @@ class TestFaultsOfAModelFile:
 
     def test_faults_of_its_study_section(self, config, root):
         write_model(root, study={"ranking": {"max_kl": "low"}, "los": {}})
-        known = "models, seed, datasets, prompts, ranking, combinations, ablation, additions, subtractions, controls,"
+        known = "models, seed, datasets, prompts, epsilon, ranking, combinations, ablation, additions, subtractions,"
         assert faults(config, root) == [
             "config/models/mine.yaml: study: ranking.max_kl: 'low' is not of type 'number'",
-            f"config/models/mine.yaml: study: unknown key `los`; known keys are {known} completions, judges, loss, run",
+            f"config/models/mine.yaml: study: unknown key `los`; known keys are {known} controls, completions,"
+            " judges, loss, run",
         ]
 
     def test_a_section_that_is_none(self, config, root):

@@ -16,6 +16,7 @@ from snakemake.exceptions import WorkflowError
 
 from refusal import combinations, provenance
 from refusal.errors import UserError
+from refusal.prompts import IN_TURN
 from refusal.provenance import code_version
 from refusal.study import combination_ids, read_study
 
@@ -155,6 +156,26 @@ def test_file(wildcards):
     if f"{wildcards.prompts}_test" not in files:
         raise WorkflowError(f"config/config.yaml: prompts.{wildcards.prompts} has no test file")
     return files[f"{wildcards.prompts}_test"]
+
+
+def drawn_before(wildcards):
+    """The files that published harmless test prompts are drawn after, from the same random stream."""
+    chosen = study(wildcards.model)
+    if chosen.settings["prompts"]["sampling"] == "apart" or wildcards.prompts != "harmless":
+        return []
+    return [chosen.prompt_files[name] for name in IN_TURN]
+
+
+def drawn_before_flags(wildcards, input):
+    """The same as flags, with how many are drawn from each."""
+    counts = study(wildcards.model).settings["prompts"]["counts"]
+    flags = [f"{file}:{counts[name.split('_')[1]]}" for name, file in zip(IN_TURN, input.before)]
+    return ["--drawn-before", *flags] if flags else []
+
+
+def scoring_flags(wildcards):
+    """How refusal scores and KL are computed."""
+    return as_flags({f"epsilon_{key}": value for key, value in study(wildcards.model).settings["epsilon"].items()})
 
 
 def sweep_flags(wildcards):

@@ -61,10 +61,13 @@ rule scores:
     params:
         code=code_version("scores"),
         sweep=sweep_flags,
+        scoring=scoring_flags,
+        ablation=setting("ablation"),
         to=written_to("--output"),
     shell:
         "python scripts/scores.py --model {input.model} --directions {input.directions} --harmful {input.harmful}"
-        f" --harmless {{input.harmless}} {{params.sweep}} {RUN} {{params.to}} --log {{log}}"
+        " --harmless {input.harmless} {params.sweep} {params.scoring} --ablation {params.ablation}"
+        f" {RUN} {{params.to}} --log {{log}}"
 
 
 use rule scores as scores_part with:

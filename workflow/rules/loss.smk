@@ -78,10 +78,11 @@ rule combination_scores:
         **MODEL_RUN,
     params:
         code=code_version("combination_scores"),
+        scoring=scoring_flags,
         to=written_to("--outputs"),
     shell:
         "python scripts/combination_scores.py --model {input.model} --harmful {input.harmful} --harmless {input.harmless}"
-        f" --bases {{input.bases}} {RUN} {{params.to}} --log {{log}}"
+        f" --bases {{input.bases}} {{params.scoring}} {RUN} {{params.to}} --log {{log}}"
 
 
 use rule combination_scores as combination_scores_part with:

@@ -24,18 +24,20 @@ rule prompts:
         train=setting("prompts", "counts", "train"),
         val=setting("prompts", "counts", "val"),
         seed=setting("seed"),
+        sampling=setting("prompts", "sampling"),
         filter=lambda w: "--filter" if study(w.model).settings["prompts"]["filter_by_refusal_score"] else "--no-filter",
     shell:
         "python scripts/prompts.py --model {input.model} --harmful-train {input.harmful_train:q}"
         " --harmful-val {input.harmful_val:q} --harmless-train {input.harmless_train:q}"
         " --harmless-val {input.harmless_val:q} --test-files {input.test:q} --train {params.train} --val {params.val}"
-        " --seed {params.seed} {params.filter} --output-dir results/{wildcards.model}/prompts"
-        f" {RUN} --log {{log}}"
+        " --seed {params.seed} --sampling {params.sampling} {params.filter}"
+        f" --output-dir results/{{wildcards.model}}/prompts {RUN} --log {{log}}"
 
 
 rule test_prompts:
     input:
-        test_file,
+        prompts=test_file,
+        before=drawn_before,
     output:
         "results/{model}/prompts/{prompts}_test.jsonl",
     log:
@@ -49,6 +51,8 @@ rule test_prompts:
         code=code_version("test_prompts"),
         number=setting("prompts", "counts", "test"),
         seed=setting("seed"),
+        sampling=setting("prompts", "sampling"),
+        before=drawn_before_flags,
     shell:
-        "python scripts/test_prompts.py --prompts {input:q} --count {params.number} --seed {params.seed}"
-        " --output {output} --log {log}"
+        "python scripts/test_prompts.py --prompts {input.prompts:q} --count {params.number} --seed {params.seed}"
+        " --sampling {params.sampling} {params.before:q} --output {output} --log {log}"

@@ -19,10 +19,13 @@ rule conditional_scores:
     params:
         code=code_version("conditional_scores"),
         filters=filter_flags,
+        scoring=scoring_flags,
+        ablation=setting("ablation"),
         steps=RANKS,
     shell:
         "python scripts/conditional_scores.py --model {input.model} --scores {input.scores}"
         " --directions {input.directions} --harmful {input.harmful} --steps {params.steps} {params.filters}"
+        " {params.scoring} --ablation {params.ablation}"
         f" --output {{output}} {RUN} --log {{log}}"
 
 

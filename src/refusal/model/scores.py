@@ -1,6 +1,7 @@
 """Refusal score and KL of rows: prompts with what is done to them, many interventions in a pass."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,7 +21,18 @@ Row = tuple[list[int], Intervention]
 """Token ids of a prompt, and what is done to it."""
 
 
-def refusal_score(logits: torch.Tensor, refusal_tokens: Sequence[int]) -> torch.Tensor:
+@dataclass(frozen=True)
+class Epsilon:
+    """What is added to probabilities before their logarithm, in refusal scores and in KL; 0 is exact."""
+
+    refusal: float = 0.0
+    kl: float = 0.0
+
+
+EXACT = Epsilon()
+
+
+def refusal_score(logits: torch.Tensor, refusal_tokens: Sequence[int], epsilon: float = 0.0) -> torch.Tensor:
     """Log-odds that the next token starts a refusal: log p_R - log(1 - p_R).
 
     As logsumexp(R) - logsumexp(not R), so it is finite for finite logits, however sure the model is.
@@ -28,6 +40,7 @@ def refusal_score(logits: torch.Tensor, refusal_tokens: Sequence[int]) -> torch.
     Args:
         logits: [row, vocab], last position, any float dtype.
         refusal_tokens: ids R; not none, not the whole vocabulary.
+        epsilon: above 0, log(p_R + epsilon) - log(1 - p_R + epsilon) in fp64, which it bounds: the published scripts.
     Returns: [row] fp32, nats.
     Raises: UserError, an id outside the vocabulary, none, or all of it.
     Source: arXiv:2406.11717, appendix B (refusal metric).
@@ -36,17 +49,26 @@ def refusal_score(logits: torch.Tensor, refusal_tokens: Sequence[int]) -> torch.
     chosen = sorted(set(refusal_tokens))
     if not 0 < len(chosen) < vocabulary or chosen[0] < 0 or chosen[-1] >= vocabulary:
         raise UserError(f"refusal tokens {chosen}: need one id or more, not all, of the vocabulary of {vocabulary}")
+    if epsilon:
+        p = logits.double().softmax(-1)[:, chosen].sum(-1)
+        return ((p + epsilon).log() - (1 - p + epsilon).log()).float()
     logits = logits.float()
     inside = logits[:, chosen].logsumexp(-1)
     outside = logits.index_fill(-1, torch.tensor(chosen, device=logits.device), -torch.inf).logsumexp(-1)
     return inside - outside
 
 
-def kl(baseline: torch.Tensor, ablated: torch.Tensor) -> torch.Tensor:
+def kl(baseline: torch.Tensor, ablated: torch.Tensor, epsilon: float = 0.0) -> torch.Tensor:
     """KL(baseline || ablated) of next-token distributions, in nats.
 
-    Args: logits [row, vocab] each. Returns: [row] fp32, >= 0 up to rounding.
+    Args:
+        baseline, ablated: logits [row, vocab].
+        epsilon: above 0, added to the probabilities in both logarithms, in fp64: the published scripts.
+    Returns: [row] fp32, >= 0 up to rounding where exact.
     """
+    if epsilon:
+        p, q = baseline.double().softmax(-1), ablated.double().softmax(-1)
+        return (p * ((p + epsilon).log() - (q + epsilon).log())).sum(-1).float()
     first, second = baseline.float().log_softmax(-1), ablated.float().log_softmax(-1)
     return torch.nn.functional.kl_div(second, first, reduction="none", log_target=True).sum(-1)
 
@@ -76,6 +98,7 @@ def score_groups(
     baseline: torch.Tensor | None = None,
     done: Callable[[str, dict[str, np.ndarray]], None] | None = None,
     what: str = "scores",
+    epsilon: Epsilon = EXACT,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Scores of groups of rows; many groups share a forward pass.
 
@@ -99,10 +122,10 @@ def score_groups(
 
     def batch_scores(batch):
         logits = last_logits(chat, [row for _, _, row in batch], prefix)
-        found = {"refusal_score": refusal_score(logits, chat.refusal_tokens).cpu().numpy()}
+        found = {"refusal_score": refusal_score(logits, chat.refusal_tokens, epsilon.refusal).cpu().numpy()}
         if baseline is not None:
             numbers = torch.tensor([number for _, number, _ in batch], device=baseline.device)
-            found["kl"] = kl(baseline[numbers].to(logits.device), logits).cpu().numpy()
+            found["kl"] = kl(baseline[numbers].to(logits.device), logits, epsilon.kl).cpu().numpy()
         return found
 
     batches = in_batches(flat, room, size, batch_scores)

@@ -1,6 +1,7 @@
 """The sweep: many candidate directions in each forward pass, each scored by itself over the val prompts."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,12 +9,20 @@ import torch
 from refusal.cli import progress
 from refusal.directions import span_basis
 from refusal.model.batching import Room, by_length, in_batches
-from refusal.model.interventions import Intervention, ablation, addition, none
+from refusal.model.interventions import ablation, addition, none, sequential
 from refusal.model.loading import ChatModel
 from refusal.model.memory import footprint
 from refusal.model.passes import Start, forward, shared_prefix
 from refusal.model.residuals import recorded
-from refusal.model.scores import baseline_logits, check_finite, last_logits, refusal_score, score_groups
+from refusal.model.scores import (
+    EXACT,
+    Epsilon,
+    baseline_logits,
+    check_finite,
+    last_logits,
+    refusal_score,
+    score_groups,
+)
 
 _CHUNK = 128
 """Rows that are sorted by length together, where neighbours should also have neighbouring layers."""
@@ -25,36 +34,63 @@ Done = Callable[[str, float], None]
 """Called with a candidate's name and its score, a mean over prompts in nats, as soon as it is finished."""
 
 
+@dataclass(frozen=True)
+class Method:
+    """How candidates are ablated (`span` or `sequential`), and how scores are computed."""
+
+    ablation: str = "span"
+    epsilon: Epsilon = EXACT
+
+
 def bypass(
     chat: ChatModel,
     candidates: Mapping[str, Candidate],
     harmful: Sequence[list[int]],
     room: Room,
     done: Done,
+    method: Method = Method(),
     taken: np.ndarray | None = None,
 ) -> None:
     """Mean refusal score on harmful prompts while a candidate is ablated.
 
     Args:
         harmful: token ids of the prompts.
-        taken: orthonormal rows [k, d] that are ablated beside each candidate (ranking mode `conditional`).
+        taken: raw directions [k, d] that are ablated before each candidate (ranking mode `conditional`).
     Source: arXiv:2406.11717, section 2.3 and appendix C (selecting a direction).
     """
-    groups = {name: _ablated(direction, harmful, taken) for name, (direction, _) in candidates.items()}
-    score_groups(chat, groups, room, done=lambda name, found: done(name, _mean(found["refusal_score"])), what="bypass")
+    groups = {name: _ablated(direction, harmful, method, taken) for name, (direction, _) in candidates.items()}
+
+    def keep(name, found):
+        done(name, _mean(found["refusal_score"]))
+
+    score_groups(chat, groups, room, done=keep, what="bypass", epsilon=method.epsilon)
 
 
 def divergence(
-    chat: ChatModel, candidates: Mapping[str, Candidate], harmless: Sequence[list[int]], room: Room, done: Done
+    chat: ChatModel,
+    candidates: Mapping[str, Candidate],
+    harmless: Sequence[list[int]],
+    room: Room,
+    done: Done,
+    method: Method = Method(),
 ) -> None:
     """Mean KL(baseline || ablated) of the next token on harmless prompts. Source: as `bypass`."""
-    groups = {name: _ablated(direction, harmless, None) for name, (direction, _) in candidates.items()}
+    groups = {name: _ablated(direction, harmless, method) for name, (direction, _) in candidates.items()}
     baseline = baseline_logits(chat, harmless, room)
-    score_groups(chat, groups, room, baseline, lambda name, found: done(name, _mean(found["kl"])), "kl")
+
+    def keep(name, found):
+        done(name, _mean(found["kl"]))
+
+    score_groups(chat, groups, room, baseline, keep, "kl", method.epsilon)
 
 
 def induce(
-    chat: ChatModel, candidates: Mapping[str, Candidate], harmless: Sequence[list[int]], room: Room, done: Done
+    chat: ChatModel,
+    candidates: Mapping[str, Candidate],
+    harmless: Sequence[list[int]],
+    room: Room,
+    done: Done,
+    method: Method = Method(),
 ) -> None:
     """Mean refusal score on harmless prompts with a candidate added, at its length, at its layer and all tokens.
 
@@ -90,7 +126,8 @@ def induce(
                 own = max(len(harmless[number]) for *_, number in batch) - shared
                 start = Start(layer, of_prefix[layer], rest[places][:, -own:])
                 rows = [(harmless[number], added[name]) for name, _, number in batch]
-                return refusal_score(last_logits(chat, rows, prefix, start), chat.refusal_tokens).tolist()
+                logits = last_logits(chat, rows, prefix, start)
+                return refusal_score(logits, chat.refusal_tokens, method.epsilon.refusal).tolist()
 
             def size(row):
                 return needs.row(len(harmless[row[2]]), shared, residuals=1)
@@ -109,9 +146,9 @@ def induce(
             done(name, _mean(found[name]["induce"]))
 
 
-def _ablated(direction: np.ndarray, prompts: Sequence[list[int]], taken: np.ndarray | None):
+def _ablated(direction: np.ndarray, prompts: Sequence[list[int]], method: Method, taken: np.ndarray | None = None):
     stacked = direction[None] if taken is None else np.concatenate([taken, direction[None]])
-    off: Intervention = ablation(span_basis(stacked)[0])
+    off = sequential(stacked) if method.ablation == "sequential" else ablation(span_basis(stacked)[0])
     return [(ids, off) for ids in prompts]
 
 
