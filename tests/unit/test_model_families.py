@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from refusal.directions import random_directions, span_basis
 from refusal.errors import UserError
 from refusal.model.families import check_stream, find_stream
 from refusal.model.specimens import FAMILIES, SIZES, specimen
+from refusal.model.weights import agreement
 
 TOKENS = [3, 40, 50, 6]
 
@@ -47,6 +49,25 @@ def test_the_modules_of_every_family_are_found(family, chat_model):
         assert names(layer, writers) == set(NORMED.get(family, blocks))
         assert names(layer, inside) == set(blocks)
     assert len(stream.all_writers) == len(stream.entry) + 2 * len(stream.layers)
+
+
+def test_the_text_of_a_model_that_also_sees():
+    """Gemma 3 with vision: its stream is the language model's, though its vision has as many layers."""
+    import transformers
+
+    name, needs = FAMILIES["Gemma3"]
+    text = getattr(transformers, f"{name}Config")(**SIZES, **needs)
+    sight = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    config = transformers.Gemma3Config(text_config=text, vision_config={**sight, "num_hidden_layers": 3})
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    assert type(model).__name__ == "Gemma3ForConditionalGeneration"
+    stream = find_stream(model, TOKENS)
+    assert stream.layers == tuple(model.model.language_model.layers)
+    assert names(stream.layers[0], stream.writers[0]) == set(NORMED["Gemma3"])
+    basis = span_basis(random_directions(2, 32, 0))[0]
+    found = agreement(model, stream, basis, [TOKENS])
+    assert found.difference < 1e-5 < 1 < found.effect
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

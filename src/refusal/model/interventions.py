@@ -86,7 +86,7 @@ class Rows:
         self.vectors: dict[int, _Placed] = {}
         for layer in {one.layer for one in distinct if one.vector is not None}:
             added = [one.vector if one.layer == layer else np.zeros(one.read.shape[-1]) for one in distinct]
-            self.vectors[layer] = _Placed(torch.from_numpy(np.stack(added))[which])
+            self.vectors[layer] = _Placed(torch.from_numpy(np.stack(added)), which)
 
     def ablate(self, x: torch.Tensor, places: Places = "writes") -> torch.Tensor:
         """x [row, token, d] without its part along each row's basis; x of one row stands for all.
@@ -110,10 +110,10 @@ class _Projection:
             [getattr(one, name) if acts else getattr(one, name)[:0] for one, acts in zip(distinct, here, strict=True)]
             for name in ("read", "write")
         )
-        self._read = _Placed(_padded(read, k)[which])
+        self._read = _Placed(_padded(read, k), which)
         # an orthonormal basis is read and written by one tensor
         same = all(one.read is one.write for one, acts in zip(distinct, here, strict=True) if acts)
-        self._write = self._read if same else _Placed(_padded(write, k)[which])
+        self._write = self._read if same else _Placed(_padded(write, k), which)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         exact = torch.promote_types(x.dtype, torch.float32)
@@ -126,16 +126,16 @@ class _Projection:
 
 
 class _Placed:
-    """A tensor, and its copies where and as they were asked for."""
+    """A tensor's rows, spread over those of a batch where and as they are asked for; kept there."""
 
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self._tensor = tensor
+    def __init__(self, tensor: torch.Tensor, which: torch.Tensor) -> None:
+        self._tensor, self._which = tensor, which
         self._copies: dict[tuple[torch.device, torch.dtype], torch.Tensor] = {}
 
     def like(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """The tensor on the device of x, in a dtype."""
+        """For each row of the batch, on the device of x, in a dtype."""
         if (x.device, dtype) not in self._copies:
-            self._copies[x.device, dtype] = self._tensor.to(x.device, dtype)
+            self._copies[x.device, dtype] = self._tensor.to(x.device, dtype)[self._which.to(x.device)]
         return self._copies[x.device, dtype]
 
 
