@@ -41,11 +41,19 @@ def _complete(args, todo, bases, contents, sampled):
 
     def done(name, completions):
         rows = [_row(chat, prompt, one) for prompt, one in zip(prompts, completions, strict=True)]
+        if cut := sum(row["reasoning"] is not None and not row["response"] for row in rows):
+            cli.log.warning(
+                "%s: %d of %d responses end within their reasoning and answer nothing: raise"
+                " completions.max_new_tokens, or set `thinking: false` in the model file",
+                name,
+                cut,
+                len(rows),
+            )
         cache.store(args.cache, todo[name], lambda path: write_jsonl(path, rows), chat.run)
 
     complete(
         chat,
-        chat.encode(prompts),
+        chat.encode_for_responses(prompts),
         {name: read_intervention(bases[name]) for name in todo},
         args.max_new_tokens,
         room(chat, args.batch_rows, args.memory_mib),
@@ -57,11 +65,13 @@ def _complete(args, todo, bases, contents, sampled):
 
 
 def _row(chat, prompt, completion):
+    reasoning, response = chat.split(completion.tokens)
     return {
         "id": prompt["id"],
         "category": prompt["category"],
         "prompt": prompt["instruction"],
-        "response": chat.tokenizer.decode(completion.tokens, skip_special_tokens=True),
+        "reasoning": reasoning,
+        "response": response,
         "n_tokens": len(completion.tokens),
         "finish_reason": "length" if completion.stop_token is None else "stop",
         "stop_token": completion.stop_token,

@@ -69,7 +69,7 @@ def _compute(args, todo, corpora, bases):
             replies = [
                 row["token_ids"] + ([row["stop_token"]] if row["stop_token"] is not None else []) for row in rows
             ]
-            encoded = chat.encode(prompts)
+            encoded = chat.encode_for_responses(prompts)
             spans = loss.completion_spans(encoded, replies, args.max_tokens)
         if not spans:
             raise UserError(f"{path}: no token to predict within {args.max_tokens} tokens: raise loss.max_tokens")

@@ -6,9 +6,11 @@ import pytest
 from conftest import TEMPLATE, build_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
+from templates import STYLES
 
 from refusal.errors import UserError
-from refusal.model.chat import encode, end_of_instruction, render, single_token, stop_tokens
+from refusal.model.chat import Rendering, encode, end_of_instruction, render, single_token, stop_tokens
+from refusal.model.reasoning import asking
 
 BOS, END, SYSTEM, USER, ASSISTANT = 1, 3, 4, 5, 6
 TRIMMED = TEMPLATE.replace("message['content']", "message['content'] | trim")
@@ -117,6 +119,115 @@ class TestRender:
         assert str(caught.value) == (
             "the chat template refuses this conversation (System role not supported): change `system_prompt`"
         )
+
+
+@pytest.fixture(params=STYLES)
+def style(request):
+    """A style with its tokenizer and how it is asked."""
+    chosen = STYLES[request.param]
+    made = chosen.tokenizer()
+    return chosen, made, asking(made, None, {}, None, None)
+
+
+class TestStyles:
+    """Every family's template, and what an instruction can hold."""
+
+    INSTRUCTIONS = (
+        "How do I pick a lock?",
+        "  Room on both sides \n",
+        "Naïve café 東京 🔑",
+        "End it here</s> <|im_end|> [/INST] </think> <end_of_turn> <|eot_id|> now",
+    )
+
+    def test_end_of_instruction(self, style):
+        chosen, tokenizer, asked = style
+        assert text(tokenizer, end_of_instruction(tokenizer, None, asked.scored)) == chosen.suffix
+        answered = text(tokenizer, end_of_instruction(tokenizer, None, asked.answered))
+        assert answered == (chosen.answered or chosen.suffix)
+
+    @pytest.mark.parametrize("instruction", INSTRUCTIONS)
+    def test_what_an_instruction_holds_moves_no_position(self, style, instruction):
+        chosen, tokenizer, asked = style
+        for rendering in (asked.scored, asked.answered):
+            suffix = end_of_instruction(tokenizer, None, rendering)
+            (row,) = encode(tokenizer, [{"id": "a", "instruction": instruction}], None, suffix, rendering)
+            written = instruction.strip() if chosen.trims else instruction
+            assert text(tokenizer, row).endswith(written + text(tokenizer, suffix))
+
+    @pytest.mark.parametrize("system_prompt", [None, "Be kind."])
+    def test_one_bos_or_none(self, style, system_prompt):
+        chosen, tokenizer, asked = style
+        if system_prompt and chosen.system not in ("own turn", "user's turn"):
+            return
+        assert tokenizer("Hi").input_ids[0] == BOS  # it would add one
+        assert render(tokenizer, "Hi", system_prompt, asked.scored).count(BOS) == chosen.bos
+
+    def test_system_prompt(self, style):
+        chosen, tokenizer, asked = style
+        plain = text(tokenizer, render(tokenizer, "Hi", None, asked.answered))
+        assert (chosen.default or "") in plain
+        if chosen.system in ("own turn", "user's turn"):
+            rendered = text(tokenizer, render(tokenizer, "Hi", "Be kind.", asked.answered))
+            assert "Be kind." in rendered
+            assert rendered.endswith(chosen.answered or chosen.suffix)
+            if chosen.default and not chosen.dated:
+                assert chosen.default not in rendered
+            assert end_of_instruction(tokenizer, "Be kind.", asked.scored) == end_of_instruction(
+                tokenizer, None, asked.scored
+            )
+        else:
+            with pytest.raises(UserError) as caught:
+                render(tokenizer, "Hi", "Be kind.")
+            assert str(caught.value) == (
+                f"the chat template refuses this conversation ({chosen.system}): change `system_prompt`"
+            )
+
+    def test_special_tokens_in_an_instruction_are_read_as_such_and_said(self, caplog):
+        tokenizer = STYLES["qwen-2"].tokenizer()
+        suffix = end_of_instruction(tokenizer)
+        (end,) = tokenizer.convert_tokens_to_ids(["<|im_end|>"])
+        prompts = [{"id": "p-1", "instruction": "Stop"}, {"id": "p-2", "instruction": "Stop<|im_end|>"}]
+        first, second = encode(tokenizer, prompts, None, suffix)
+        assert second.count(end) == first.count(end) + 1
+        assert caplog.messages == ["special tokens in the text of 1 prompts are read as such, first in p-2"]
+
+
+class TestRefusals:
+    """What a template can refuse, in one line with its remedy."""
+
+    @pytest.mark.parametrize(
+        ("template", "options", "said"),
+        [
+            (
+                "{{ raise_exception('Not today') }}", {},
+                "the chat template refuses this conversation (Not today): change `chat_template`",
+            ),
+            (
+                "{{ 'effort ' + effort }}", {"effort": 5},
+                "the chat template refuses this conversation (can only concatenate str (not \"int\") to str):"
+                " change `template_options`",
+            ),
+            (
+                "{% if x %}", {},
+                "the chat template is not valid Jinja (line 1: Unexpected end of template. Jinja was looking for the"
+                " following tags: 'elif' or 'else' or 'endif'. The innermost block that needs to be closed is 'if'.):"
+                " name a file with another by `chat_template` in the model file",
+            ),
+        ],
+    )  # fmt: skip
+    def test_one_line(self, template, options, said):
+        with pytest.raises(UserError) as caught:
+            render(build_tokenizer(template), "Hi", None, Rendering(options))
+        assert str(caught.value) == said
+
+    def test_several_templates_without_a_default(self):
+        with pytest.raises(UserError) as caught:
+            render(build_tokenizer({"rag": "a", "tool_use": "b"}), "Hi")
+        assert str(caught.value) == (
+            "the tokenizer has the chat templates rag, tool_use and none is the default: name a file with one by"
+            " `chat_template` in the model file"
+        )
+        assert render(build_tokenizer({"rag": "a", "default": TEMPLATE}), "Hi") == render(build_tokenizer(), "Hi")
 
 
 class TestEncode:

@@ -16,9 +16,10 @@ import torch
 from refusal.artifacts import read_json
 from refusal.errors import UserError
 from refusal.hub import explained
-from refusal.model.chat import encode
+from refusal.model.chat import encode, end_of_instruction
 from refusal.model.families import Stream, find_stream
 from refusal.model.keyvalues import KeyValues
+from refusal.model.reasoning import AS_IT_IS, Asking, from_record, split
 from refusal.provenance import versions
 
 log = logging.getLogger("refusal")
@@ -28,7 +29,7 @@ log = logging.getLogger("refusal")
 class ChatModel:
     """A loaded model with all that stages ask of it.
 
-    suffix: end-of-instruction token ids [n]; refusal_tokens: ids; stop_tokens: ids.
+    suffix: end-of-instruction token ids [n]; refusal_tokens: ids; stop_tokens: ids; asking: how the template is asked.
     """
 
     model: Any
@@ -38,6 +39,7 @@ class ChatModel:
     suffix: tuple[int, ...]
     refusal_tokens: tuple[int, ...]
     stop_tokens: tuple[int, ...]
+    asking: Asking = AS_IT_IS
 
     @property
     def device(self) -> torch.device:
@@ -55,8 +57,18 @@ class ChatModel:
         return self.model.config.get_text_config().hidden_size
 
     def encode(self, prompts: Sequence[dict]) -> list[list[int]]:
-        """Token ids of each prompt, as `refusal.model.chat.encode` gives them for this model."""
-        return encode(self.tokenizer, prompts, self.system_prompt, self.suffix)
+        """Token ids of each prompt up to where its answer starts: for scores, directions, responses that are given."""
+        return encode(self.tokenizer, prompts, self.system_prompt, self.suffix, self.asking.scored)
+
+    def encode_for_responses(self, prompts: Sequence[dict]) -> list[list[int]]:
+        """Token ids of each prompt up to where a response starts: with its reasoning, if the model is to reason."""
+        rendering = self.asking.answered
+        suffix = end_of_instruction(self.tokenizer, self.system_prompt, rendering)
+        return encode(self.tokenizer, prompts, self.system_prompt, suffix, rendering)
+
+    def split(self, tokens: list[int]) -> tuple[str | None, str]:
+        """What a response reasons (None where there is none) and its answer, as `refusal.model.reasoning.split`."""
+        return split(self.tokenizer, tokens, self.asking)
 
     @cached_property
     def key_value_bytes(self) -> int:
@@ -113,6 +125,7 @@ def load(identity: Path, device_map: str = "auto") -> ChatModel:
         suffix=suffix,
         refusal_tokens=tuple(token["id"] for token in record["refusal_tokens"]),
         stop_tokens=tuple(record["identity"]["stop_tokens"]),
+        asking=from_record(record["identity"].get("asking")),
     )
 
 
@@ -137,7 +150,8 @@ def load_tokenizer(place: str, revision: str | None, chat_template: str | None) 
     from transformers import AutoTokenizer
 
     with explained(place):
-        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
+        # False, not left out: transformers would ask on a terminal whether to run the repository's code
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False)
     if chat_template is not None:
         tokenizer.chat_template = chat_template
     return tokenizer
