@@ -196,7 +196,7 @@ def _entry(model: nn.Module, traced: Trace, layer: nn.Module) -> tuple[nn.Module
         return tuple(traced.summands(traced.received[layer], None, model))
     except UntraceableError as error:
         raise UserError(
-            f"{type(model).__name__}: what enters the first layer is no sum of modules' outputs ({error.operation}):"
+            f"{type(model).__name__}: what enters the first layer is no sum of modules' outputs ({error}):"
             " name the modules by `modules.embedding` in the model file"
         ) from None
 
@@ -207,7 +207,7 @@ def _writers(model: nn.Module, traced: Trace, layer: nn.Module, path: str) -> tu
     except UntraceableError as error:
         raise UserError(
             f"{type(model).__name__}: {path}: part of what it adds to the residual stream is no module's output"
-            f" ({error.operation}): name the modules within a layer by `modules.writers` in the model file"
+            f" ({error}): name the modules within a layer by `modules.writers` in the model file"
         ) from None
 
 

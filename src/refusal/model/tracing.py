@@ -19,11 +19,7 @@ _SCALINGS = ("Mul", "Div")
 
 
 class UntraceableError(Exception):
-    """What is added is no module's output; `operation` says what it is instead."""
-
-    def __init__(self, operation: str) -> None:
-        super().__init__(operation)
-        self.operation = operation
+    """Some part of a sum is no module's output; the message is the operation that gave it instead."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ class Trace:
                 yield from expand(part)
 
         if start is not None and not carries(end):
-            raise UntraceableError(end.name())
+            raise UntraceableError("its input does not come through as it is")
         return list(expand(end))
 
     def _maker(self, node: Node, inside: set[nn.Module]) -> nn.Module | None:
