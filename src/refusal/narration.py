@@ -4,7 +4,7 @@ import pandas as pd
 
 from refusal.combinations import BASELINE
 
-_UNKNOWN = "a share that was not measured"
+_UNKNOWN = "a share (not measured)"
 
 
 def narrate(table: pd.DataFrame, name: str, judge: str) -> str:
@@ -37,13 +37,8 @@ def narrate(table: pd.DataFrame, name: str, judge: str) -> str:
     for index, row in rows[rows.kind == "subtraction"].iterrows():
         said = _said(row, rate)
         lines.append(f"- Subtracting the direction of rank {index[4:]} leaves {said} of the harmful prompts refused.")
-    invalid = {
-        column.removesuffix(f"_{judge}_invalid_rate"): round(
-            float((rows[column] * rows[f"{column.split('_')[0]}_n"]).sum())
-        )
-        for column in rows
-        if column.endswith(f"_{judge}_invalid_rate")
-    }
+    shares = {prompts: rows[f"{prompts}_{judge}_invalid_rate"] * rows[f"{prompts}_n"] for prompts in _sets(rows, judge)}
+    invalid = {prompts: round(float(share.sum())) for prompts, share in shares.items()}
     counts = ", ".join(f"{count} on {prompts}" for prompts, count in invalid.items())
     lines.append(f"- Invalid verdicts, all combinations: {counts or 'no verdicts at all'}.")
     low = rows[(rows.effective_rank < rows.k) & (rows.kind == "ablation") & (rows.ablation == "span")]
@@ -95,7 +90,9 @@ def _table(table: pd.DataFrame, judge: str) -> list[str]:
 def _sets(table: pd.DataFrame, judge: str) -> list[str]:
     """Prompt sets that the judge has verdicts on, in the table's order."""
     end = f"_{judge}_refusal_rate"
-    return [column.removesuffix(end) for column in table if column.endswith(end)]
+    found = [column.removesuffix(end) for column in table if column.endswith(end)]
+    # another judge's name may end with this one's
+    return [prompts for prompts in found if f"{prompts}_n" in table]
 
 
 def _bound(rate: str, side: str) -> str:
