@@ -2,13 +2,18 @@
 
 import json
 
+import numpy as np
 import pytest
-from conftest import build_tokenizer
+from conftest import build_tokenizer, describe, script
 from templates import STYLES
 
+from refusal.artifacts import read_json, read_jsonl, write_jsonl, write_tensors
 from refusal.errors import UserError
 from refusal.model.chat import PLAIN, Rendering, end_of_instruction
+from refusal.model.generation import Completion
+from refusal.model.loading import load
 from refusal.model.reasoning import KNOWN, Asking, ThinkBlock, asking, from_record, split
+from refusal.model.specimens import specimen
 
 THINK, HARMONY = KNOWN
 OWN = {"opening": "[THINK]", "closing": "[/THINK]", "empty": "[THINK][/THINK]"}
@@ -167,3 +172,117 @@ class TestSplit:
 
     def test_not_asked_to_reason_nothing_is_split(self):
         assert reply("qwen-3", "No </think> so", thinking=False) == (None, "No </think> so")
+
+
+WRITTEN = {"Hi": ("<think>\nHm.\n</think>\n\nNo.", 2), "Go": ("<think>\nHm, what if", None)}
+"""Instruction -> a reply that ends, or is cut, and its stop token."""
+
+
+class TestStages:
+    """A random model with the template of a reasoning one."""
+
+    PROMPTS = ({"id": "a", "category": None, "instruction": "Hi"}, {"id": "b", "category": None, "instruction": "Go"})
+
+    @pytest.fixture
+    def at(self, tmp_path):
+        tokenizer = STYLES["qwen-3"].tokenizer()
+        specimen("Llama", vocab_size=len(tokenizer)).save_pretrained(tmp_path / "model")
+        tokenizer.save_pretrained(tmp_path / "model")
+        describe(tmp_path / "model", tmp_path / "model.json")
+        write_jsonl(tmp_path / "prompts.jsonl", list(self.PROMPTS))
+        facts = {"kind": "none", "ablation": "span", "k": 0}
+        write_tensors(tmp_path / "none" / "basis.safetensors", {"basis": np.zeros((0, 32))}, facts)
+        return tmp_path
+
+    def run(self, at, name, *flags):
+        module = script(name)
+        shared = ["--model", at / "model.json", "--cache", at / "cache", "--bases", at / "none" / "basis.safetensors"]
+        module.main(module.parser().parse_args([str(flag) for flag in (*shared, *flags)]))
+
+    def completed(self, at):
+        output = at / "none" / "completions" / "harmful.jsonl"
+        self.run(at, "completions", "--prompts", at / "prompts.jsonl", "--max-new-tokens", 8, "--outputs", output)
+        return read_jsonl(output)
+
+    def written(self, monkeypatch):
+        """Have the model write WRITTEN; returns the prompts that it is given, as text."""
+        from refusal.model import generation
+
+        given = []
+
+        def complete(chat, prompts, interventions, max_new_tokens, room, done, **_):
+            given.extend(chat.tokenizer.decode(ids) for ids in prompts)
+            replies = [WRITTEN[prompt["instruction"]] for prompt in TestStages.PROMPTS]
+            for name in interventions:
+                ids = [chat.tokenizer(text, add_special_tokens=False).input_ids for text, _ in replies]
+                done(name, [Completion(one, stop) for one, (_, stop) in zip(ids, replies, strict=True)])
+
+        monkeypatch.setattr(generation, "complete", complete)
+        return given
+
+    def test_what_the_model_step_says_and_records(self, at, caplog):
+        caplog.set_level("INFO")
+        identity = read_json(describe(at / "model", at / "again.json"))["identity"]
+        assert identity["asking"]["scored"] == {"options": {"enable_thinking": False}, "appended": ""}
+        assert identity["asking"]["answered"] == {"options": {}, "appended": ""}
+        assert "date" not in identity
+        assert caplog.messages[-1] == (
+            'chat template: replies are reasoned, up to "</think>"; scores and directions are read after an empty think'
+            " block (enable_thinking = false)"
+        )
+        positions = read_json(at / "again.json")["positions"]
+        assert [one["position"] for one in positions] == list(range(-len(positions), 0))
+        assert "<think>" in [one["token"] for one in positions]
+
+    def test_scores_are_read_after_an_empty_block_and_responses_are_reasoned(self, at):
+        chat = load(at / "model.json")
+        (scored,), (answered,) = chat.encode([self.PROMPTS[0]]), chat.encode_for_responses([self.PROMPTS[0]])
+        start = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+        assert chat.tokenizer.decode(scored) == start + "<think>\n\n</think>\n\n"
+        assert chat.tokenizer.decode(answered) == start
+        assert scored[-len(chat.suffix) :] == list(chat.suffix)
+
+    def test_reasoning_and_response_are_kept_apart(self, at, monkeypatch, caplog):
+        given = self.written(monkeypatch)
+        first, second = self.completed(at)
+        assert given[0].endswith("<|im_start|>assistant\n")
+        assert (first["reasoning"], first["response"]) == ("<think>\nHm.\n</think>", "No.")
+        assert (second["reasoning"], second["response"]) == ("<think>\nHm, what if", "")
+        assert (first["finish_reason"], second["finish_reason"]) == ("stop", "length")
+        assert load(at / "model.json").tokenizer.decode(first["token_ids"]) == WRITTEN["Hi"][0]
+        assert first["n_tokens"] == len(first["token_ids"])
+        assert caplog.messages == [
+            "none: 1 of 2 responses end within their reasoning and answer nothing: raise completions.max_new_tokens, or"
+            " set `thinking: false` in the model file"
+        ]
+
+    def test_the_loss_on_its_own_responses_takes_them_whole(self, at, monkeypatch):
+        from refusal.model import loss
+
+        given = self.written(monkeypatch)
+        rows = self.completed(at)
+        spans = []
+        monkeypatch.setattr(loss, "losses", lambda chat, found, *_: spans.extend(found) or _done(_[-1], found))
+        self.run(
+            at, "loss", "--completions", at / "none" / "completions" / "harmful.jsonl", "--max-tokens", 256,
+            "--outputs", at / "none" / "loss.json",
+        )  # fmt: skip
+        decode = load(at / "model.json").tokenizer.decode
+        assert [decode(one.tokens[: one.start]) for one in spans] == given
+        assert [decode(one.tokens[one.start :]).removesuffix("<eos>") for one in spans] == [
+            decode(row["token_ids"]) for row in rows
+        ]
+
+    def test_the_same_model_that_is_not_to_reason(self, at):
+        describe(at / "model", at / "model.json", thinking=False)
+        chat = load(at / "model.json")
+        assert chat.encode_for_responses(self.PROMPTS) == chat.encode(self.PROMPTS)
+        assert {row["reasoning"] for row in self.completed(at)} == {None}
+
+    def test_a_model_that_does_not_reason(self, chat):
+        assert chat.encode_for_responses(self.PROMPTS) == chat.encode(self.PROMPTS)
+        assert chat.asking == Asking()
+
+
+def _done(done, spans):
+    done("none", 1.0, sum(len(one.tokens) - one.start for one in spans))
