@@ -50,6 +50,11 @@ def explain(place: str, error: BaseException, environment: Mapping[str, str] = o
         )
     if among(HfHubHTTPError):
         return f"{place}: the hub answered with an error ({' '.join(str(chain[0]).split())[:200]}): try again later"
+    if any("trust_remote_code" in str(link) for link in chain):
+        return (
+            f"{place}: needs code from its own repository, which is not run here: use a version of the model that"
+            " transformers knows (Qwen1.5 instead of Qwen, for instance)"
+        )
     return f"{place}: cannot be loaded: {' '.join(str(error).split())[:300]}"
 
 

@@ -44,6 +44,52 @@ class TestModelStep:
         changed = describe(identity("Llama").parent / "model", tmp_path / "model.json", **changes)
         assert model_key(changed) != model_key(identity("Llama"))
 
+    def test_how_the_template_is_asked_and_told_stands_in_the_identity(self, identity, tmp_path, caplog):
+        caplog.set_level("INFO")
+        folder = identity("Llama").parent / "model"
+        assert not {"asking", "date"} & set(read_json(identity("Llama"))["identity"])  # nothing is new for this model
+        (tmp_path / "template.jinja").write_text("{{ strftime_now('%Y') + style }}" + TEMPLATE)
+        template = {"chat_template": tmp_path / "template.jinja"}
+        paths = [
+            describe(folder, tmp_path / f"{style}.json", template_options={"style": style}, **template)
+            for style in ("short", "long")
+        ]
+        assert model_key(paths[0]) != model_key(paths[1])
+        record = read_json(paths[0])["identity"]
+        assert record["date"] == "2024-07-26"
+        assert record["asking"] == {
+            "scored": {"options": {"style": "short"}, "appended": ""},
+            "answered": {"options": {"style": "short"}, "appended": ""},
+            "block": None,
+            "opened": False,
+        }
+        assert caplog.messages[-3] == (
+            'chat template: asked with {"style": "short"}; told that today is 2024-07-26, on every day'
+        )
+        chat = load(paths[0])
+        (row,) = chat.encode([{"id": "a", "instruction": "Hi"}])
+        assert chat.tokenizer.decode(row).startswith("2024short<bos>")
+
+    def test_an_option_that_the_template_does_not_read(self, identity, tmp_path):
+        with pytest.raises(UserError, match=r"^template_options: the chat template reads no `style`; it reads none$"):
+            describe(identity("Llama").parent / "model", tmp_path / "model.json", template_options={"style": "short"})
+        assert not (tmp_path / "model.json").exists()
+
+    def test_a_model_that_brings_its_own_code(self, identity, tmp_path, monkeypatch):
+        """It is neither run nor asked about."""
+        shutil.copytree(identity("Llama").parent / "model", tmp_path / "model")
+        config = json.loads((tmp_path / "model" / "config.json").read_text())
+        config |= {"model_type": "own", "auto_map": {"AutoConfig": "configuration_own.OwnConfig"}}
+        (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+        (tmp_path / "model" / "configuration_own.py").write_text("raise SystemExit('it was run')")
+        monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it was asked about"))
+        with pytest.raises(UserError) as caught:
+            describe(tmp_path / "model", tmp_path / "model.json")
+        assert str(caught.value) == (
+            f"{tmp_path / 'model'}: needs code from its own repository, which is not run here: use a version of the"
+            " model that transformers knows (Qwen1.5 instead of Qwen, for instance)"
+        )
+
     def test_refusal_tokens_decide_scores_alone(self, identity, tmp_path):
         changed = describe(identity("Llama").parent / "model", tmp_path / "model.json", refusal_tokens=["X"])
         assert model_key(changed) == model_key(identity("Llama"))
