@@ -6,7 +6,7 @@ from refusal.artifacts import digest, read_json, sha256
 
 
 def model_key(path: Path) -> str:
-    """Hash of weights, dtype, chat template, system prompt: what responses and losses depend on."""
+    """Hash of weights, dtype, chat template and how it is asked: what responses and losses depend on."""
     return digest(read_json(path)["identity"])
 
 

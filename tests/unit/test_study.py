@@ -196,7 +196,7 @@ class TestFaultsOfTheConfig:
                 "config/models/mine.yaml: dtype: 'float8' is not one of float32, bfloat16, float16",
                 "config/models/mine.yaml: `path` is missing",
                 "config/models/mine.yaml: unknown key `refusal_token`; known keys are source, path, dtype,"
-                " system_prompt, chat_template, refusal_tokens, study",
+                " system_prompt, chat_template, template_options, thinking, think_block, refusal_tokens, study",
             ]
         )
 
@@ -218,7 +218,16 @@ class TestFaultsOfAModelFile:
             ({"source": "hubb"}, "source: 'hubb' is not one of hub, local, package, organism"),
             ({"source": ...}, "`source` is missing"),
             ({"refusal_tokens": []}, "refusal_tokens: [] should be non-empty"),
-            ({"refusal_tokens": "I"}, "refusal_tokens: 'I' is not of type 'array'"),
+            ({"refusal_tokens": "I"}, "refusal_tokens: 'I' does not match '^auto$'"),
+            ({"refusal_tokens": None}, "refusal_tokens: None is not of type 'array', 'string'"),
+            ({"template_options": ["x"]}, "template_options: ['x'] is not of type 'object', 'null'"),
+            ({"thinking": "no"}, "thinking: 'no' is not of type 'boolean', 'null'"),
+            ({"think_block": "some"}, "think_block: 'some' does not match '^none$'"),
+            (
+                {"think_block": {"opening": "<t>", "closing": "", "empty": "<t></t>"}},
+                "think_block.closing: '' should be non-empty",
+            ),
+            ({"think_block": {"opening": "<t>", "empty": "<t></t>"}}, "think_block: `closing` is missing"),
             ({"system_prompt": 5}, "system_prompt: 5 is not of type 'string', 'null'"),
             ({"study": [1]}, "study: [1] is not of type 'object'"),
         ],
@@ -227,12 +236,26 @@ class TestFaultsOfAModelFile:
         write_model(root, **changes)
         assert faults(config, root) == [f"config/models/mine.yaml: {fault}"]
 
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"refusal_tokens": "auto"},
+            {"thinking": False, "template_options": {"reasoning_effort": "low", "deep": {"list": [1]}}},
+            {"thinking": None, "template_options": None, "think_block": None},
+            {"think_block": "none"},
+            {"think_block": {"opening": "[T]", "closing": "[/T]", "empty": "[T][/T]"}},
+        ],
+    )
+    def test_how_a_template_is_asked(self, config, root, changes):
+        write_model(root, **changes)
+        assert changes.keys() <= read_study(config, "mine", root).model.keys()
+
     def test_keys_of_another_source(self, config, root):
         write_model(root, source="hub", revision="abc")
         assert faults(config, root) == [
             "config/models/mine.yaml: `id` is missing",
             "config/models/mine.yaml: unknown key `path`; known keys are source, id, revision, dtype, system_prompt,"
-            " chat_template, refusal_tokens, study",
+            " chat_template, template_options, thinking, think_block, refusal_tokens, study",
         ]
 
     def test_faults_of_its_study_section(self, config, root):

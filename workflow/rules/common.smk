@@ -1,4 +1,5 @@
 # What the rules look up: studies, their settings, code versions. No rules.
+import json
 import os
 import sys
 from functools import lru_cache
@@ -132,12 +133,28 @@ def model_weights(wildcards):
     return [*([f"{folder}/config.json"] if folder else []), *weights, *template]
 
 
-def model_flags(wildcards):
+def description_flags(wildcards):
     """The flags of scripts/model.py that say which model it is and how it is asked."""
     model, folder = study(wildcards.model).model, model_folder(wildcards)
     place = {"folder": folder} if folder else {"id": model["id"], "revision": model["revision"]}
-    asked = {key: model.get(key) for key in ("dtype", "refusal_tokens", "system_prompt", "chat_template")}
-    return as_flags(place | asked)
+    asked = {key: model.get(key) for key in ("dtype", "system_prompt", "chat_template")}
+    # mappings as JSON; the study hands them over read-only, which JSON does not know
+    asked |= {key: json.dumps(model[key], default=dict) for key in ("template_options", "think_block") if model.get(key)}
+    thinking = {True: ["--thinking"], False: ["--no-thinking"], None: []}[model.get("thinking")]
+    return as_flags(place | asked) + thinking
+
+
+def proposed_tokens(wildcards):
+    """The file that refusal tokens are proposed in, where the model's file does not name them."""
+    proposed = study(wildcards.model).model["refusal_tokens"] == "auto"
+    return f"results/{wildcards.model}/refusal_tokens.json" if proposed else []
+
+
+def model_flags(wildcards):
+    """The same with the refusal tokens, or where they are proposed."""
+    proposed = proposed_tokens(wildcards)
+    tokens = {"proposed": proposed} if proposed else {"refusal_tokens": study(wildcards.model).model["refusal_tokens"]}
+    return description_flags(wildcards) + as_flags(tokens)
 
 
 def prompt_file(kind, split):

@@ -42,7 +42,8 @@ rule unpack:
 
 rule model:
     input:
-        model_weights,
+        weights=model_weights,
+        proposed=proposed_tokens,
     output:
         "results/{model}/model.json",
     log:
@@ -60,3 +61,45 @@ rule model:
         flags=model_flags,
     shell:
         "python scripts/model.py {params.flags:q} --output {output} --log {log}"
+
+
+use rule model as description with:
+    # the same before its refusal tokens are known: what proposes them runs the model
+    input:
+        model_weights,
+    output:
+        "results/{model}/description.json",
+    log:
+        "logs/{model}/description.log",
+    benchmark:
+        "logs/{model}/description.tsv"
+    params:
+        code=code_version("model"),
+        flags=description_flags,
+
+
+rule refusal_tokens:
+    input:
+        model="results/{model}/description.json",
+        harmful=prompt_file("harmful", "train"),
+        harmless=prompt_file("harmless", "train"),
+        test=test_files,
+    output:
+        "results/{model}/refusal_tokens.json",
+    log:
+        "logs/{model}/refusal_tokens.log",
+    benchmark:
+        "logs/{model}/refusal_tokens.tsv"
+    conda:
+        "../envs/refusal.yaml"
+    threads: 8
+    resources:
+        **MODEL_RUN,
+    params:
+        code=code_version("refusal_tokens"),
+        train=setting("prompts", "counts", "train"),
+        seed=setting("seed"),
+    shell:
+        "python scripts/refusal_tokens.py --model {input.model} --harmful {input.harmful:q} --harmless {input.harmless:q}"
+        " --test-files {input.test:q} --train {params.train} --seed {params.seed} --output {output}"
+        f" {RUN} --log {{log}}"

@@ -1,0 +1,89 @@
+"""Propose refusal tokens: those that start far more replies to harmful train prompts than to harmless ones.
+
+Train prompts are drawn as the prompts step draws them, so that no test prompt is looked at.
+"""
+
+from pathlib import Path
+
+from refusal import cache, cli, first_tokens
+from refusal.artifacts import digest, read_json, write_json
+from refusal.first_tokens import FirstToken
+from refusal.identity import model_key
+from refusal.prompts import read_prompts, sample, without
+from refusal.provenance import Spec, code_version, spec, stamp
+
+
+def main(args):
+    files = {"harmful": args.harmful, "harmless": args.harmless}
+    tested = [prompt for file in args.test_files for prompt in read_prompts(file)]
+    drawn = {
+        kind: sample(without(read_prompts(file), tested), args.train, args.seed, str(file))
+        for kind, file in files.items()
+    }
+    asked = {kind: digest([prompt["instruction"] for prompt in prompts]) for kind, prompts in drawn.items()}
+    item = Spec("refusal_tokens", code_version("refusal_tokens"), {"model": model_key(args.model), "prompts": asked})
+    if cache.pending(args.cache, {"contrasts": item}):
+        _contrast(args, item, drawn)
+    data, run = cache.load(args.cache, item)
+    table = [FirstToken(**row) for row in read_json(data)]
+    # from the table, so that whoever finds none does not run the model again
+    chosen = first_tokens.propose(table, str(args.model.parent))
+    _say(chosen)
+    write_json(
+        args.output,
+        {
+            "refusal_tokens": [{"id": one.id, "string": one.string} for one in chosen],
+            "prompts": {kind: len(prompts) for kind, prompts in drawn.items()},
+            "rule": {
+                "min_contrast": first_tokens.MIN_CONTRAST,
+                "min_ratio": first_tokens.MIN_RATIO,
+                "most": first_tokens.MOST,
+            },
+            "contrasts": [one.row() for one in table],
+        },
+    )
+    inputs = {"model": args.model, **files, **{f"test_{number}": file for number, file in enumerate(args.test_files)}}
+    made = spec("refusal_tokens", {"train": args.train, "seed": args.seed}, inputs)
+    stamp(args.output, made, inputs, run | {"items": [item.key]})
+
+
+def _contrast(args, item, drawn):
+    from refusal.model.first_tokens import first_token_probabilities
+    from refusal.model.loading import load
+    from refusal.model.memory import room
+
+    chat = load(args.model, args.device_map)
+    fits = room(chat, args.batch_rows, args.memory_mib)
+    means = {kind: first_token_probabilities(chat, chat.encode(prompts), fits) for kind, prompts in drawn.items()}
+    rows = [
+        {"id": token, "string": chat.tokenizer.decode([token])}
+        | {kind: float(values[token]) for kind, values in means.items()}
+        for token in first_tokens.strongest(**means)
+    ]
+    cache.store(args.cache, item, lambda path: write_json(path, rows), chat.run)
+
+
+def _say(chosen):
+    for one in chosen:
+        cli.log.info("refusal token %s", one.words)
+    if (share := sum(one.harmful for one in chosen)) < first_tokens.HALF:
+        cli.log.warning(
+            "these start %.1f%% of the replies to harmful prompts: the model hardly refuses, or refuses in other words:"
+            " read some replies, and name `refusal_tokens` in the model file by hand",
+            100 * share,
+        )
+
+
+def parser():
+    made = cli.stage_parser(__doc__)
+    made.add_argument("--harmful", type=Path, required=True, help="train prompts (.jsonl or .json)")
+    made.add_argument("--harmless", type=Path, required=True, help="train prompts (.jsonl or .json)")
+    made.add_argument("--test-files", type=Path, nargs="+", default=[], help="their prompts are kept out")
+    made.add_argument("--train", type=int, default=128, help="prompts drawn of each kind")
+    made.add_argument("--seed", type=int, default=42)
+    made.add_argument("--output", type=Path, required=True)
+    return made
+
+
+if __name__ == "__main__":
+    cli.run(main, parser())
