@@ -19,6 +19,8 @@ SIZES: Mapping[str, Any] = {
     "eos_token_id": 2,
 }
 
+_SPREAD = 0.3
+
 _BIASED = {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}
 _EXPERTS = {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
 _SLIDING = {"sliding_window": 8}
@@ -83,5 +85,9 @@ def specimen(family: str, **changes: Any) -> Any:
     settings = {key: value for key, value in {**SIZES, **needs, **changes}.items() if value is not None}
     config = getattr(transformers, f"{name}Config")(**settings)
     torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(config)
-    return model.eval().requires_grad_(False)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    for weight in model.parameters():
+        # biases begin as zeros and norms as ones, and would hide what is done to them
+        if weight.numel() and (weight == weight.flatten()[0]).all():
+            weight += torch.randn_like(weight) * _SPREAD
+    return model
