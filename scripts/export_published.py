@@ -1,11 +1,12 @@
 """Write completions as the published scripts (andyrdt/refusal_direction) do, for their evaluation scripts or others'.
 
 The baseline, the ablation of rank 0, `add-0` on harmless prompts and `sub-0` on harmful ones go where a run of the
-published scripts keeps them, OUTPUT_DIR/completions/SET_{baseline,ablation,actadd}_completions.json; everything else goes
-to OUTPUT_DIR/COMBINATION/completions/, so that nothing passes for what it is not. Responses lose the space around them,
-as published. A file that is there with another content is never overwritten.
+published scripts keeps them, OUTPUT_DIR/completions/SET_{baseline,ablation,actadd}_completions.json. Everything else
+goes to OUTPUT_DIR/COMBINATION/completions/, so that nothing passes for what it is not. Responses lose the space around
+them, as published. A file that is there with another content is never overwritten.
 """
 
+import re
 from pathlib import Path
 
 from refusal import cli, published
@@ -15,6 +16,8 @@ from refusal.provenance import verify
 
 
 def main(args):
+    if not re.fullmatch(r"[\w.-]+", args.harmful) or args.harmful in ("harmless", "borderline"):
+        raise UserError(f"--harmful {args.harmful!r}: give letters, digits and _ . - and no other set's name")
     found = sorted((args.results / "combinations").glob("*/completions/*.jsonl"))
     if not found:
         raise UserError(f"{args.results}: no combinations/*/completions/*.jsonl: name the folder of a study's results")

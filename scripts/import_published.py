@@ -11,6 +11,7 @@ from pathlib import Path
 from refusal import cli, published
 from refusal.artifacts import read_json, sha256, write_json, write_jsonl, write_table, write_tensors
 from refusal.directions import ZERO
+from refusal.filters import NAN
 from refusal.provenance import sidecar, spec, stamp
 from refusal.published_files import read_run
 
@@ -114,7 +115,7 @@ def _table(run, zero):
     rows = []
     for place, scores in run.scores.items():
         unknown = [name for name, value in scores.items() if math.isnan(value)]
-        note = f"not a number in the published run: {', '.join(unknown)}" if unknown else ""
+        note = f"{NAN}: {', '.join(unknown)}" if unknown else ""
         if zero[place]:
             # whatever the run says of it is the score of rounding errors
             scores, note = dict.fromkeys(scores), ZERO

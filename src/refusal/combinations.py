@@ -45,7 +45,8 @@ def parse(text: str) -> Combination:
     """
     if not re.fullmatch(PATTERN, text):
         raise UserError(
-            f'"{text}" is no combination: write ranks joined by "-" (0, 0-2), `none`, `random-k2-s0`, `add-0` or `sub-0`'
+            f'"{text}" is no combination: write ranks joined by "-" (0, 0-2), `none`, `random-k2-s0`, `add-0`'
+            " or `sub-0`"
         )
     if text == BASELINE:
         return Combination(text, "none")
@@ -81,7 +82,8 @@ def expand(entries: list[str], top: int) -> list[str]:
             raise UserError(f"combinations[{number}]: {error}, or one of {', '.join(sizes)}") from None
         if parsed.kind != "ablation":
             raise UserError(
-                f'combinations[{number}]: "{entry}" is made by `controls`, `additions` or `subtractions`, not listed here'
+                f'combinations[{number}]: "{entry}" is made by `controls`, `additions` or `subtractions`, and not'
+                " listed here"
             )
         ids[parsed.id] = None
     return list(ids)

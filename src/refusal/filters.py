@@ -9,6 +9,9 @@ FALLS = {"induce": "low induce", "kl": "high kl"}
 LATE = "late layer"
 """What is said of a candidate that misses a threshold."""
 
+NAN = "not a number"
+"""What the note of a candidate begins with that has such a score (of an imported run): no threshold lets it in."""
+
 
 @dataclass(frozen=True)
 class Filters:

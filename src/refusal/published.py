@@ -88,9 +88,9 @@ def harmful_set(run: Run, wanted: str | None = None) -> str | None:
     found = sorted({dataset for dataset, _ in run.responses} - {HARMLESS})
     listed = f"{run.folder / 'completions'}: its harmful sets are {', '.join(found) or '(none)'}"
     if wanted is not None and wanted not in found:
-        raise UserError(f"{listed}, and not {wanted}: choose one of them as harmful")
+        raise UserError(f"{listed}, and not {wanted}: choose one as `harmful`")
     if wanted is None and len(found) > 1:
-        raise UserError(f"{listed}: choose one of them as harmful")
+        raise UserError(f"{listed}: choose one as `harmful`")
     return wanted or next(iter(found), None)
 
 

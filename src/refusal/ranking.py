@@ -7,7 +7,7 @@ import pandas as pd
 
 from refusal.directions import ZERO, unit
 from refusal.errors import UserError
-from refusal.filters import FALLS, LATE, Filters
+from refusal.filters import FALLS, LATE, NAN, Filters
 
 UNSCORED = "not scored"
 """Why a candidate falls that meets the thresholds, where the sweep was screened by other ones."""
@@ -37,8 +37,9 @@ def apply_filters(scores: pd.DataFrame, filters: Filters) -> pd.DataFrame:
         FALLS["induce"]: table.induce < filters.min_induce,
         FALLS["kl"]: table.kl > filters.max_kl,
     }
-    zero = table.note == ZERO
-    reasons = pd.DataFrame({name: np.where(fallen & ~zero, name, "") for name, fallen in falls.items()})
+    zero, broken = table.note == ZERO, table.note.map(lambda note: str(note).startswith(NAN)).astype(bool)
+    named = {**falls, NAN: broken}
+    reasons = pd.DataFrame({name: np.where(fallen & ~zero, name, "") for name, fallen in named.items()})
     table["reason"] = [
         ZERO if is_zero else "; ".join(filter(None, row))
         for is_zero, row in zip(zero, reasons.itertuples(index=False), strict=True)
@@ -47,7 +48,7 @@ def apply_filters(scores: pd.DataFrame, filters: Filters) -> pd.DataFrame:
     table.loc[unscored, "reason"] = UNSCORED
     table["kept"] = table.reason == ""
     if not table.kept.any():
-        raise UserError(_none_left(table, falls, zero))
+        raise UserError(_none_left(table, falls, zero, broken))
     return table
 
 
@@ -122,14 +123,17 @@ def _conditional(table: pd.DataFrame, _directions, _max_cosine, conditional: pd.
     return taken + [index for index in best_first(kept) if index not in taken], {}
 
 
-def _none_left(table: pd.DataFrame, falls: dict, zero: pd.Series) -> str:
+def _none_left(table: pd.DataFrame, falls: dict, zero: pd.Series, broken: pd.Series) -> str:
     counts = ", ".join(f"{name} {int((fallen & ~zero).sum())}" for name, fallen in falls.items())
+    counts += f", {NAN} {int(broken.sum())}" if broken.any() else ""
     head = (
         f"ranking: no candidate of {len(table)} is left; removed by filter: {ZERO} {int(zero.sum())}, {counts}"
         " (one may fall by several);"
     )
-    late = falls[LATE] & ~zero & table.induce.isna()  # by a screened sweep; nothing else is known of them
-    scored = table.induce.notna() & ~zero
+    late = falls[LATE] & ~zero & ~broken & table.induce.isna()  # by a screened sweep; nothing else is known of them
+    scored = table.induce.notna() & ~zero & ~broken
+    if broken.any() and not scored.any() and not late.any():
+        return f"{head} no threshold would leave some: every candidate with a direction has a score that is {NAN}"
     if not scored.any() and not late.any():
         return f"{head} no threshold would leave some: harmful and harmless train prompts have equal activations"
     fallen = pd.DataFrame(falls)[scored]

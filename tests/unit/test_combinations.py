@@ -111,7 +111,10 @@ class TestExpand:
                 " or one of singles, pairs, triples",
             ),
             *(
-                (one, f'combinations[1]: "{one}" is made by `controls`, `additions` or `subtractions`, not listed here')
+                (
+                    one,
+                    f'combinations[1]: "{one}" is made by `controls`, `additions` or `subtractions`, and not listed here',
+                )
                 for one in ("none", "add-0", "sub-0")
             ),
         ],

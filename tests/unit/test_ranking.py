@@ -34,6 +34,24 @@ def table(*rows):
     )
 
 
+def test_a_score_that_is_not_a_number():
+    """Of an imported run: not kept, whatever the thresholds, and no advice rests on it."""
+    scores = table((-1, 2, -3.0, 1.0, 0.0), (-1, 3, np.nan, 1.0, 0.5), (-1, 9, np.nan, 1.0, 0.0))
+    scores["note"] = ["", "not a number: bypass", "not a number: bypass"]
+    found = apply_filters(scores, PUBLISHED)
+    assert list(found.reason) == ["", "high kl; not a number", "late layer; not a number"]
+    with pytest.raises(UserError) as caught:
+        apply_filters(scores[1:].reset_index(drop=True), PUBLISHED)
+    assert str(caught.value) == (
+        "ranking: no candidate of 2 is left; removed by filter: zero direction 0, late layer 1, low induce 0, high kl"
+        " 1, not a number 2 (one may fall by several); no threshold would leave some: every candidate with a direction has"
+        " a score that is not a number"
+    )
+    fallen = pd.concat([scores[1:], table((-1, 4, -3.0, -1.0, 0.0)).assign(note="")], ignore_index=True)
+    with pytest.raises(UserError, match=r"would leave some: ranking\.min_induce: -1\.0$"):
+        apply_filters(fallen, PUBLISHED)
+
+
 cells = st.lists(st.tuples(st.integers(-3, -1), st.integers(0, 9)), min_size=1, max_size=8, unique=True).flatmap(
     lambda places: st.tuples(
         *(

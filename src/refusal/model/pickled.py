@@ -35,7 +35,7 @@ def read_tensor(path: Path, dimensions: int) -> np.ndarray:
                 f"{path}: holds more than tensors, and reading it could run code: save the tensor alone (torch.save)"
             ) from None
         raise UserError(_unreadable(path)) from None
-    except Exception as error:  # noqa: BLE001 (damaged bytes make torch raise nearly anything, from 11 classes)
+    except Exception as error:  # damaged bytes make torch raise nearly anything: 11 classes were seen
         raise UserError(_unreadable(path)) from error
     if not isinstance(loaded, torch.Tensor):
         raise UserError(f"{path}: holds a {type(loaded).__name__}, not one tensor: save the tensor alone (torch.save)")
