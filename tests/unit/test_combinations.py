@@ -113,7 +113,8 @@ class TestExpand:
             *(
                 (
                     one,
-                    f'combinations[1]: "{one}" is made by `controls`, `additions` or `subtractions`, and not listed here',
+                    f'combinations[1]: "{one}" is made by `controls`, `additions` or `subtractions`, and not'
+                    " listed here",
                 )
                 for one in ("none", "add-0", "sub-0")
             ),

@@ -17,7 +17,7 @@ LIGHT = [".".join(path.relative_to(SOURCE.parent).with_suffix("").parts).removes
 RULES = sorted(
     {
         f"{node.module}.{alias.name}" if node.module == "refusal" else node.module
-        for path in [ROOT / "Snakefile", *(ROOT / "workflow" / "rules").glob("*.smk")]
+        for path in [ROOT / "Snakefile", *(ROOT / "workflow").rglob("*.smk")]
         for line in path.read_text().splitlines()
         if line.startswith(("from refusal", "import refusal"))
         for node in ast.parse(line).body
@@ -75,7 +75,7 @@ def test_a_dry_run_loads_no_table_library_either(name, found):
 
 
 def test_the_rules_import_what_is_checked_here():
-    assert {"refusal.study", "refusal.combinations", "refusal.provenance"} <= set(RULES)
+    assert {"refusal.study", "refusal.combinations", "refusal.provenance", "refusal.published_files"} <= set(RULES)
 
 
 @pytest.mark.parametrize("path", OUTSIDE, ids=lambda path: str(path.relative_to(SOURCE)))

@@ -44,8 +44,8 @@ def test_a_score_that_is_not_a_number():
         apply_filters(scores[1:].reset_index(drop=True), PUBLISHED)
     assert str(caught.value) == (
         "ranking: no candidate of 2 is left; removed by filter: zero direction 0, late layer 1, low induce 0, high kl"
-        " 1, not a number 2 (one may fall by several); no threshold would leave some: every candidate with a direction has"
-        " a score that is not a number"
+        " 1, not a number 2 (one may fall by several); no threshold would leave some: every candidate with a direction"
+        " has a score that is not a number"
     )
     fallen = pd.concat([scores[1:], table((-1, 4, -3.0, -1.0, 0.0)).assign(note="")], ignore_index=True)
     with pytest.raises(UserError, match=r"would leave some: ranking\.min_induce: -1\.0$"):

@@ -59,14 +59,14 @@ def test_help_explains_the_stage_and_every_flag_without_torch(name, helped):
         made = script(name).parser()
         assert made.description.strip()
         for action in made._actions:
-            assert action.option_strings[-1] in text
+            assert (action.option_strings or [action.metavar])[-1] in text
 
 
 def test_each_rule_names_a_script_that_is_there():
     import re
 
     called = set()
-    for rules in (ROOT / "workflow" / "rules").glob("*.smk"):
+    for rules in (ROOT / "workflow").rglob("*.smk"):
         called |= set(re.findall(r"python scripts/(\w+)\.py", rules.read_text()))
         for stage in re.findall(r'code_version\("(\w+)"\)', rules.read_text()):
             assert stage in SCRIPTS

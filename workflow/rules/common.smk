@@ -1,19 +1,14 @@
 # What the rules look up: studies, their settings, code versions. No rules.
 import json
-import os
 import sys
 from functools import lru_cache
 from pathlib import Path
 
-ROOT = Path(workflow.basedir)
-# Jobs run with this Python, and with the library of this checkout, whatever is installed or activated.
-environment = os.environ
-environment.pop("PYTHONDONTWRITEBYTECODE", None)  # imports of each stage would be compiled again, 7 s of them
-environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
-environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-sys.path[:0] = [str(ROOT / "src")]
-
 from snakemake.exceptions import WorkflowError
+
+
+include: "environment.smk"
+
 
 from refusal import combinations, provenance
 from refusal.errors import UserError
@@ -139,7 +134,9 @@ def description_flags(wildcards):
     place = {"folder": folder} if folder else {"id": model["id"], "revision": model["revision"]}
     asked = {key: model.get(key) for key in ("dtype", "system_prompt", "chat_template")}
     # mappings as JSON; the study hands them over read-only, which JSON does not know
-    asked |= {key: json.dumps(model[key], default=dict) for key in ("template_options", "think_block") if model.get(key)}
+    asked |= {
+        key: json.dumps(model[key], default=dict) for key in ("template_options", "think_block") if model.get(key)
+    }
     thinking = {True: ["--thinking"], False: ["--no-thinking"], None: []}[model.get("thinking")]
     return as_flags(place | asked) + thinking
 
