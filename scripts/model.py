@@ -45,6 +45,8 @@ def main(args):
     }
     if recorded := asked.record():
         identity["asking"] = recorded
+    if args.modules:
+        identity["modules"] = args.modules
     if template.prints_date(tokenizer):
         identity["date"] = template.TODAY.isoformat()
     if args.proposed:
@@ -108,6 +110,11 @@ def parser():
         "--think-block",
         type=json.loads,
         help='JSON: {"opening", "closing", "empty"} of reasoning, or "none"; read off the template when left out',
+    )
+    made.add_argument(
+        "--modules",
+        type=json.loads,
+        help='JSON: {"layers", "writers", "embedding"} placed by hand, where loading could not find them',
     )
     named = made.add_mutually_exclusive_group()
     named.add_argument("--refusal-tokens", nargs="+", default=[], help="strings that a refusal starts with")

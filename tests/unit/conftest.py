@@ -66,6 +66,7 @@ def describe(folder, output, **changes):
         "template_options": {},
         "thinking": None,
         "think_block": None,
+        "modules": None,
         "refusal_tokens": ["I", "S"],
         "proposed": None,
         "output": output,

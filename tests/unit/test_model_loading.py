@@ -153,16 +153,14 @@ class TestLoad:
         ):
             load(path)
 
-    def test_modules_are_placed_as_the_identity_says(self, identity, tmp_path):
-        record = read_json(identity("Llama"))
-        for modules, count in ({"layers": "model.layers"}, 7), ({"writers": ["self_attn"]}, None):
-            record["identity"]["modules"] = modules
-            (tmp_path / "model.json").write_text(json.dumps(record))
-            if count:
-                assert len(load(tmp_path / "model.json").stream.all_writers) == count
-            else:
-                with pytest.raises(UserError, match=r"^LlamaForCausalLM: layer 0: its writers do not add up"):
-                    load(tmp_path / "model.json")
+    def test_modules_placed_by_hand_are_those_of_the_stream(self, identity, tmp_path):
+        folder = identity("Llama").parent / "model"
+        placed = describe(folder, tmp_path / "model.json", modules={"layers": "model.layers"})
+        assert model_key(placed) != model_key(identity("Llama"))  # it decides what is ablated
+        assert len(load(placed).stream.all_writers) == 7
+        wrong = describe(folder, tmp_path / "wrong.json", modules={"writers": ["self_attn"]})
+        with pytest.raises(UserError, match=r"^LlamaForCausalLM: layer 0: its writers do not add up"):
+            load(wrong)
 
     def test_a_folder_that_went_missing(self, identity, tmp_path):
         record = read_json(identity("Llama"))

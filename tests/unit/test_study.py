@@ -196,7 +196,8 @@ class TestFaultsOfTheConfig:
                 "config/models/mine.yaml: dtype: 'float8' is not one of float32, bfloat16, float16",
                 "config/models/mine.yaml: `path` is missing",
                 "config/models/mine.yaml: unknown key `refusal_token`; known keys are source, path, dtype,"
-                " system_prompt, chat_template, template_options, thinking, think_block, refusal_tokens, study",
+                " system_prompt, chat_template, template_options, thinking, think_block, modules, refusal_tokens,"
+                " study",
             ]
         )
 
@@ -228,6 +229,9 @@ class TestFaultsOfAModelFile:
                 "think_block.closing: '' should be non-empty",
             ),
             ({"think_block": {"opening": "<t>", "empty": "<t></t>"}}, "think_block: `closing` is missing"),
+            ({"modules": {}}, "modules: {} should be non-empty"),
+            ({"modules": {"layer": "h"}}, "modules: unknown key `layer`; known keys are layers, writers, embedding"),
+            ({"modules": {"writers": "attn"}}, "modules.writers: 'attn' is not of type 'array'"),
             ({"system_prompt": 5}, "system_prompt: 5 is not of type 'string', 'null'"),
             ({"study": [1]}, "study: [1] is not of type 'object'"),
         ],
@@ -243,6 +247,8 @@ class TestFaultsOfAModelFile:
             {"thinking": False, "template_options": {"reasoning_effort": "low", "deep": {"list": [1]}}},
             {"thinking": None, "template_options": None, "think_block": None},
             {"think_block": "none"},
+            {"modules": {"writers": ["attn", "mlp"]}},
+            {"modules": None},
             {"think_block": {"opening": "[T]", "closing": "[/T]", "empty": "[T][/T]"}},
         ],
     )
@@ -255,7 +261,7 @@ class TestFaultsOfAModelFile:
         assert faults(config, root) == [
             "config/models/mine.yaml: `id` is missing",
             "config/models/mine.yaml: unknown key `path`; known keys are source, id, revision, dtype, system_prompt,"
-            " chat_template, template_options, thinking, think_block, refusal_tokens, study",
+            " chat_template, template_options, thinking, think_block, modules, refusal_tokens, study",
         ]
 
     def test_faults_of_its_study_section(self, config, root):

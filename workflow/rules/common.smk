@@ -135,7 +135,9 @@ def description_flags(wildcards):
     asked = {key: model.get(key) for key in ("dtype", "system_prompt", "chat_template")}
     # mappings as JSON; the study hands them over read-only, which JSON does not know
     asked |= {
-        key: json.dumps(model[key], default=dict) for key in ("template_options", "think_block") if model.get(key)
+        key: json.dumps(model[key], default=dict)
+        for key in ("template_options", "think_block", "modules")
+        if model.get(key)
     }
     thinking = {True: ["--thinking"], False: ["--no-thinking"], None: []}[model.get("thinking")]
     return as_flags(place | asked) + thinking
