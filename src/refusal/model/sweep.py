@@ -59,10 +59,7 @@ def bypass(
     Source: arXiv:2406.11717, section 2.3 and appendix C (selecting a direction).
     """
     groups = {name: _ablated(direction, harmful, method, taken) for name, (direction, _) in candidates.items()}
-
-    def keep(name, found):
-        done(name, _mean(found["refusal_score"]))
-
+    keep = _handed_over(done, "refusal_score")
     score_groups(chat, groups, room, done=keep, what="bypass", epsilon=method.epsilon)
 
 
@@ -77,11 +74,7 @@ def divergence(
     """Mean KL(baseline || ablated) of the next token on harmless prompts. Source: as `bypass`."""
     groups = {name: _ablated(direction, harmless, method) for name, (direction, _) in candidates.items()}
     baseline = baseline_logits(chat, harmless, room)
-
-    def keep(name, found):
-        done(name, _mean(found["kl"]))
-
-    score_groups(chat, groups, room, baseline, keep, "kl", method.epsilon)
+    score_groups(chat, groups, room, baseline, _handed_over(done, "kl"), "kl", method.epsilon)
 
 
 def induce(
@@ -150,6 +143,10 @@ def _ablated(direction: np.ndarray, prompts: Sequence[list[int]], method: Method
     stacked = direction[None] if taken is None else np.concatenate([taken, direction[None]])
     off = sequential(stacked) if method.ablation == "sequential" else ablation(span_basis(stacked)[0])
     return [(ids, off) for ids in prompts]
+
+
+def _handed_over(done: Done, kind: str) -> Callable[[str, Mapping[str, np.ndarray]], None]:
+    return lambda name, found: done(name, _mean(found[kind]))
 
 
 def _mean(values: np.ndarray) -> float:
