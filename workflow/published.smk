@@ -190,3 +190,7 @@ rule summary:
         "python scripts/summary.py --partial --name {params.name} --narrator {params.narrator} --bases {input.bases}"
         " --scores {input.scores} --losses {input.losses} --judgements {input.judgements} --output {output.table}"
         " --words {output.words} --log {log}"
+
+
+onerror:
+    withdraw_orphans()

@@ -147,6 +147,12 @@ def finished(tmp_path_factory) -> Checkout:
     return checkout
 
 
+@pytest.fixture(scope="session")
+def project(tmp_path_factory) -> Checkout:
+    """The project alone, without a study that was run."""
+    return copy_of_project(tmp_path_factory.mktemp("project"))
+
+
 @pytest.fixture
 def checkout(finished, tmp_path) -> Checkout:
     """A copy of the finished study, to be changed."""

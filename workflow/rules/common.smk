@@ -1,6 +1,5 @@
 # What the rules look up: studies, their settings, code versions. No rules.
 import json
-import sys
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 include: "environment.smk"
 
 
-from refusal import combinations, provenance
+from refusal import combinations
 from refusal.errors import UserError
 from refusal.prompts import IN_TURN
 from refusal.provenance import code_version
@@ -263,16 +262,3 @@ def verdict_files(wildcards):
         judge=chosen.judges,
         prompts=chosen.test_sets,
     )
-
-
-def withdraw_orphans():
-    """Delete results whose inputs a failed job lost; the cache has their items.
-
-    Snakemake removes a failed job's outputs, but makes a missing file again only if its newest descendant is missing
-    too: an older table would pass for a current one, or never be made again.
-    """
-    for path in provenance.orphans(Path("results")):
-        path.unlink()
-        provenance.sidecar(path).unlink()
-        if path.name == "summary.csv":
-            print(f"{path} is withdrawn: what it was made from is gone; run again", file=sys.stderr)

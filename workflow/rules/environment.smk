@@ -1,4 +1,4 @@
-# Where jobs find Python and the library. No rules.
+# What both root files need: where jobs find Python and the library, what a failed run takes back. No rules.
 import os
 import sys
 from pathlib import Path
@@ -10,3 +10,18 @@ environment.pop("PYTHONDONTWRITEBYTECODE", None)  # imports of each stage would 
 environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
 environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
 sys.path[:0] = [str(ROOT / "src")]
+
+from refusal import provenance
+
+
+def withdraw_orphans():
+    """Delete results whose inputs a failed job lost; the cache has their items.
+
+    Snakemake removes a failed job's outputs, but makes a missing file again only if its newest descendant is missing
+    too: an older table would pass for a current one, or never be made again.
+    """
+    for path in provenance.orphans(Path("results")):
+        path.unlink()
+        provenance.sidecar(path).unlink()
+        if path.name == "summary.csv":
+            print(f"{path} is withdrawn: what it was made from is gone; run again", file=sys.stderr)
