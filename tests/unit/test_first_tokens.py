@@ -37,10 +37,10 @@ class TestStrongest:
 
 class TestPropose:
     def test_those_that_start_refusals(self):
-        assert chosen((0.9, 0.0), (0.06, 0.005), (0.04, 0.0)) == [0, 1]
+        assert chosen((0.9, 0.0), (0.12, 0.01), (0.08, 0.0)) == [0, 1]
 
     def test_one_that_starts_any_reply_is_left_out(self):
-        assert chosen((0.6, 0.35), (0.1, 0.01)) == [1]
+        assert chosen((0.6, 0.35), (0.2, 0.01)) == [1]
         assert chosen((0.6, 0.3)) == [0]  # exactly twice
 
     def test_at_most(self):

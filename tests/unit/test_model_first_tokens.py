@@ -74,7 +74,7 @@ class TestStage:
         strings = [build_tokenizer().decode([token]) for token in (80, 90, 100)]
         assert record["refusal_tokens"] == [{"id": 80, "string": strings[0]}]
         assert record["prompts"] == {"harmful": 8, "harmless": 8}
-        assert record["rule"] == {"min_contrast": 0.05, "min_ratio": 2.0, "most": 8}
+        assert record["rule"] == {"min_contrast": 0.1, "min_ratio": 2.0, "most": 8}
         first, second, third = record["contrasts"][:3]
         assert first == {"id": 80, "string": strings[0], "harmful": 0.75, "harmless": 0.0, "contrast": 0.75}
         assert [second["string"], third["string"]] == strings[1:]
