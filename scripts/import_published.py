@@ -26,6 +26,7 @@ def main(args):
     harmful = published.harmful_set(run, args.harmful)
     directions, chosen = _tensors(run)
     published.check_directions(run, directions, chosen)
+    filters = published.thresholds(run)
     # all of it was checked: from here on only the disk can fail
     made = spec("import_published", {"harmful": harmful}, run.files)
     written = []
@@ -36,6 +37,9 @@ def main(args):
     _withdraw(args.output_dir, written)
     for line in published.missing(run, harmful):
         cli.log.info("%s", line)
+    if filters != published.FILTERS:
+        flags = " ".join(f"--{name.replace('_', '-')}={value}" for name, value in filters.items())
+        cli.log.info("kept by other filters than the published ones: scripts/ranking.py needs %s", flags)
     cli.log.info("%s: %d candidates, chosen: %s; %d files", args.run, len(run.scores), run.choice, len(written))
 
 

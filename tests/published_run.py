@@ -42,15 +42,15 @@ def score_table(seed=0, count=COUNT, layers=LAYERS):
     ]
 
 
-def published_filter(rows, layers):
+def published_filter(rows, layers, max_kl=0.1, min_induce=0.0, pruned=0.2):
     """What the published scripts keep, best first: their rule and their stable sort, written anew."""
     kept = [
         one
         for one in rows
         if not any(math.isnan(one[key]) for key in ("refusal_score", "steering_score", "kl_div_score"))
-        and not one["layer"] >= int(layers * (1.0 - 0.2))
-        and not one["kl_div_score"] > 0.1
-        and not one["steering_score"] < 0.0
+        and not one["layer"] >= int(layers * (1.0 - pruned))
+        and not one["kl_div_score"] > max_kl
+        and not one["steering_score"] < min_induce
     ]
     return sorted(kept, key=lambda one: one["refusal_score"])
 
@@ -89,16 +89,17 @@ def write_tensor(path, array, dtype="float64"):
     torch.save(torch.from_numpy(np.asarray(array)).to(getattr(torch, dtype)), path)
 
 
-def write_run(folder, rows=None, mean_diffs=None, dtype="float64", harmful=("jailbreakbench",)):
+def write_run(folder, rows=None, mean_diffs=None, dtype="float64", harmful=("jailbreakbench",), **filters):
     """A whole run.
 
-    rows: of direction_evaluations.json; mean_diffs: [position, layer, d]; harmful: evaluation sets.
+    rows: of direction_evaluations.json; mean_diffs: [position, layer, d]; harmful: evaluation sets; filters: of
+    `published_filter`, where they are not the published ones.
     """
     import torch
 
     mean_diffs = directions() if mean_diffs is None else mean_diffs
     rows = score_table() if rows is None else rows
-    survivors = published_filter(rows, mean_diffs.shape[1])
+    survivors = published_filter(rows, mean_diffs.shape[1], **filters)
     write_tensor(folder / "generate_directions" / "mean_diffs.pt", mean_diffs, dtype)
     dump(folder / "select_direction" / "direction_evaluations.json", rows)
     dump(folder / "select_direction" / "direction_evaluations_filtered.json", survivors)

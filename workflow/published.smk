@@ -3,76 +3,15 @@
 #     snakemake --snakefile workflow/published.smk --cores 1 --config run=DIR name=NAME
 #
 # run: the folder (pipeline/runs/MODEL); name: of its folder in results/published/; harmful: the harmful evaluation set,
-# where the run holds several. The filters are the published ones, which are the defaults of scripts/ranking.py.
-import re
-from pathlib import Path
-
-from snakemake.exceptions import WorkflowError
+# where the run holds several. The filters are the published ones; for a run made with others, the tightest that keep
+# what it kept.
 from snakemake.utils import min_version
 
 min_version("9.27")
 
 
 include: "rules/environment.smk"
-
-
-from refusal import published
-from refusal.errors import UserError
-from refusal.provenance import code_version
-from refusal.published_files import read_run
-
-JUDGES = ["published", "substring"]
-
-
-def measured():
-    """The run that `--config` names, and what it measured of each combination: they decide which files there are."""
-    if lacking := [key for key in ("run", "name") if not config.get(key)]:
-        raise UserError(f"published.smk: no {' and no '.join(lacking)}: add --config run=DIR name=NAME")
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", str(config["name"])):
-        raise UserError(f"published.smk: name: {config['name']!r}: use letters, digits, and _ . - after the first")
-    found = read_run(Path(str(config["run"])))
-    return found, published.by_combination(found, published.harmful_set(found, config.get("harmful")))
-
-
-try:
-    RUN, MEASURED = measured()
-except UserError as error:
-    raise WorkflowError(str(error)) from None
-
-
-def results(path, names=MEASURED):
-    """A path below results/published/NAME; with the wildcard `combination`, that of each combination."""
-    found = f"results/published/{config['name']}/{path}"
-    return expand(found, combination=names, allow_missing=True) if "{combination}" in path else found
-
-
-def answering(prompts):
-    """The combinations whose responses to a prompt set the run holds."""
-    return [name for name, one in MEASURED.items() if prompts in one.responses]
-
-
-def completions(prompts):
-    """Their responses."""
-    return results(f"combinations/{{combination}}/completions/{prompts}.jsonl", answering(prompts))
-
-
-def verdicts(judge, prompts):
-    """A judge's verdicts on them."""
-    return results(f"combinations/{{combination}}/judgements/{judge}/{prompts}.jsonl", answering(prompts))
-
-
-def imported_verdicts():
-    """The verdicts that the run itself holds."""
-    for name, one in MEASURED.items():
-        for prompts, methodologies in one.verdicts.items():
-            for judge in map(published.judge_of, methodologies):
-                yield results(f"combinations/{name}/judgements/{judge}/{prompts}.jsonl")
-
-
-ANSWERED = [prompts for prompts in ("harmful", "harmless") if answering(prompts)]
-LOSSES = results("combinations/{combination}/loss.json", [name for name, one in MEASURED.items() if one.losses])
-SCORES = results("combinations/{combination}/scores.json")
-LOGS = f"logs/published/{config['name']}"
+include: "rules/runs.smk"
 
 
 rule all:
@@ -99,11 +38,11 @@ rule import_published:
         "envs/refusal.yaml"
     params:
         code=code_version("import_published"),
-        run=str(RUN.folder),
-        harmful=["--harmful", config["harmful"]] if config.get("harmful") else [],
-        output=results(""),
+        run=lambda _: RUN.folder,
+        harmful=harmful_flag,
+        folder=lambda _, output: Path(output.model).parent,
     shell:
-        "python scripts/import_published.py {params.run:q} {params.harmful:q} --output-dir {params.output} --log {log}"
+        "python scripts/import_published.py {params.run:q} {params.harmful:q} --output-dir {params.folder} --log {log}"
 
 
 rule ranking:
@@ -121,9 +60,10 @@ rule ranking:
         "envs/refusal.yaml"
     params:
         code=code_version("ranking"),
+        filters=filter_flags,
     shell:
         "python scripts/ranking.py --model {input.model} --scores {input.scores} --directions {input.directions}"
-        " --output {output.table} --top-directions {output.directions} --log {log}"
+        " {params.filters} --output {output.table} --top-directions {output.directions} --log {log}"
 
 
 # The published scripts ablate one direction, at every layer's input too: `sequential` names their way of it.
@@ -145,7 +85,7 @@ rule bases:
         " --ablation sequential --log {log}"
 
 
-# A run answers each set under combinations of its own, so a rule a set.
+# A rule a set, since each has combinations of its own.
 for prompts in ANSWERED:
 
     rule:

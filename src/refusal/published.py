@@ -5,6 +5,7 @@ added on harmless prompts (`add-0`), and subtracted on harmful ones and for the 
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ DIRECTION = "direction.pt"
 EVALUATIONS = "select_direction/direction_evaluations.json"
 FILTERED = "select_direction/direction_evaluations_filtered.json"
 METADATA = "direction_metadata.json"
+
+FILTERS = {"max_kl": 0.1, "min_induce": 0.0, "max_layer_share": 0.8}
+"""The published ones, which are the defaults of scripts/ranking.py."""
 
 LABELS = ("baseline", "ablation", "actadd")
 LOSSES = {label: f"loss_evals/{label}_loss_eval.json" for label in LABELS}
@@ -133,6 +137,31 @@ def missing(run: Run, harmful: str | None) -> list[str]:
     return lines
 
 
+def thresholds(run: Run) -> dict[str, float]:
+    """The filters by which a run kept what it kept: max_kl, min_induce (nats), max_layer_share.
+
+    The published ones where they do; some runs were made with others, which they do not record. Then the tightest that
+    keep all survivors: they keep no other candidate, since the run's own, at least as loose, would have kept it too.
+    Raises: UserError, no such filters keep these candidates alone.
+    """
+    kept = set(run.survivors or ())
+    if not kept or _kept(run, **FILTERS) == kept:
+        return dict(FILTERS)
+    layers = 1 + max(place.layer for place in run.scores)
+    limit = 1 + max(place.layer for place in kept)
+    found = {
+        "max_kl": max(run.scores[place]["kl"] for place in kept),
+        "min_induce": min(run.scores[place]["induce"] for place in kept),
+        # between the layers, so that no rounding of share x layers moves the limit
+        "max_layer_share": min(1.0, (limit + 0.5) / layers),
+    }
+    if more := sorted(_kept(run, **found) - kept):
+        raise UserError(
+            f"{run.folder / FILTERED}: lacks {more[0]}, whose scores are within those of the rows there: fetch it again"
+        )
+    return found
+
+
 def check_directions(run: Run, directions: "np.ndarray", chosen: "np.ndarray | None") -> None:
     """Check that the tensors and the JSON of a run are of one piece.
 
@@ -185,6 +214,19 @@ def completions_json(rows: Sequence[Row]) -> str:
     """Completions as the published scripts write them, byte for byte; responses without the space around them."""
     kept = [{**{field: row[field] for field in FIELDS}, "response": row["response"].strip()} for row in rows]
     return json.dumps(kept, indent=4)
+
+
+def _kept(run: Run, max_kl: float, min_induce: float, max_layer_share: float) -> set[Place]:
+    """What filters leave; no comparison holds for not-a-number."""
+    limit = int(max_layer_share * (1 + max(place.layer for place in run.scores)))
+    return {
+        place
+        for place, scores in run.scores.items()
+        if scores["kl"] <= max_kl
+        and scores["induce"] >= min_induce
+        and place.layer < limit
+        and not math.isnan(scores["bypass"])
+    }
 
 
 def _combination(label: str, prompts: str | None) -> str:

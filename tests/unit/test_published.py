@@ -462,12 +462,12 @@ class TestFaults:
         assert files(tmp_path / "out") == before
 
 
-def ranking(out):
-    """The ranking stage with its defaults; its ranked rows."""
+def ranking(out, *flags):
+    """The ranking stage, with its defaults where no flags are given; its ranked rows."""
     call(
         "ranking", "--model", out / "model.json", "--scores", out / "candidate_scores.csv",
         "--directions", out / "directions.safetensors", "--output", out / "ranking.csv",
-        "--top-directions", out / "top_directions.safetensors",
+        "--top-directions", out / "top_directions.safetensors", *flags,
     )  # fmt: skip
     table = read_table(out / "ranking.csv")
     return table[table["rank"].notna()].sort_values("rank")
@@ -513,6 +513,69 @@ def test_ranking_keeps_and_orders_as_the_published_filter(tmp_path_factory, draw
         read_tensors(out / "top_directions.safetensors")[0]["directions"],
         [mean_diffs[one.position, one.layer] for one in found.itertuples()],
     )
+
+
+class TestFilters:
+    """Runs were made with other filters too, which they do not record."""
+
+    def ranked(self, tmp_path, caplog, **filters):
+        run = write_run(tmp_path / "run", **filters)
+        caplog.set_level("INFO")
+        call("import_published", run, "--output-dir", tmp_path / "out")
+        said = [line for line in caplog.messages if line.startswith("kept by other filters")]
+        flags = said[0].split(" needs ")[1].split() if said else []
+        found = ranking(tmp_path / "out", *flags)
+        expected = published_filter(score_table(), LAYERS, **filters)
+        assert [*zip(found.position, found.layer, strict=True)] == [(one["position"], one["layer"]) for one in expected]
+        return flags
+
+    def test_the_published_ones(self, tmp_path, caplog):
+        assert self.ranked(tmp_path, caplog) == []
+
+    def test_looser(self, tmp_path, caplog):
+        flags = self.ranked(tmp_path, caplog, max_kl=0.25, min_induce=-3.0, pruned=0.0)
+        assert [flag.split("=")[0] for flag in flags] == ["--max-kl", "--min-induce", "--max-layer-share"]
+
+    def test_tighter(self, tmp_path, caplog):
+        assert len(self.ranked(tmp_path, caplog, max_kl=0.03, pruned=0.5)) == 3
+
+    @given(st.integers(0, 50), st.floats(0.01, 0.4), st.floats(-4, 2), st.sampled_from([0.0, 0.1, 0.2, 0.45]))
+    def test_survivors_are_the_same_whatever_the_filters_were(self, seed, max_kl, min_induce, pruned):
+        rows = score_table(seed)
+        kept = published_filter(rows, LAYERS, max_kl, min_induce, pruned)
+        scores = {
+            published.Place(one["position"], one["layer"]): {
+                "bypass": one["refusal_score"],
+                "induce": one["steering_score"],
+                "kl": one["kl_div_score"],
+            }
+            for one in rows
+        }
+        survivors = [published.Place(one["position"], one["layer"]) for one in kept]
+        run = published.Run(None, scores, survivors, None, {}, {}, {}, {}, ())
+        found = published.thresholds(run)
+        limit = int(found["max_layer_share"] * LAYERS)
+        again = published_filter(
+            [one for one in rows if one["layer"] < limit], LAYERS, found["max_kl"], found["min_induce"], 0.0
+        )
+        if kept:
+            assert again == kept
+        else:
+            assert found == published.FILTERS
+
+    def test_a_survivor_that_is_missing(self, tmp_path):
+        """No filters keep the first and not the second, which is within every threshold that the first meets."""
+        kept = {(-2, 5): (-3.0, 1.0, 0.05), (-1, 3): (-2.0, 2.0, 0.02)}
+        rows = [
+            row(position, layer, *kept.get((position, layer), (0.0, 0.0, 1.0)))
+            for position in range(-COUNT, 0)
+            for layer in range(LAYERS)
+        ]
+        run = write_run(tmp_path / "run", rows)
+        change(run / FILTERED, lambda rows: rows.pop(1))
+        assert refused(run) == (
+            f"{FILTERED}: lacks position -1, layer 3, whose scores are within those of the rows there: fetch it again"
+        )
 
 
 class TestExport:

@@ -62,15 +62,21 @@ def test_nothing_runs_again(project, run, summed):
     assert "Nothing to be done" in snakemake(project, run=run, name="whole")
 
 
-def test_a_run_of_scores_and_directions_alone(project, tmp_path):
-    run = write_run(tmp_path / "run")
+def test_a_run_of_scores_and_directions_alone_made_with_other_filters(project, tmp_path):
+    run = write_run(tmp_path / "run", max_kl=0.3, min_induce=-1.0)
     for path in (*run.glob("completions/*"), *run.glob("loss_evals/*"), run / "direction_metadata.json"):
         path.unlink()
     snakemake(project, run=run, name="bare")
-    rows = pd.read_csv(project.folder / "results/published/bare/summary.csv", dtype={"combination": str})
+    folder = project.folder / "results/published/bare"
+    rows = pd.read_csv(folder / "summary.csv", dtype={"combination": str})
     assert list(rows.combination) == ["none", "0", "add-0"]
     assert rows.bypass.notna().tolist() == [False, True, False]
-    assert "a share (not measured)" in (project.folder / "results/published/bare/summary.md").read_text()
+    assert "a share (not measured)" in (folder / "summary.md").read_text()
+    table = pd.read_csv(folder / "ranking.csv")
+    kept = table[table["rank"].notna()].sort_values("rank")
+    expected = published_filter(score_table(), LAYERS, max_kl=0.3, min_induce=-1.0)
+    assert [*zip(kept.position, kept.layer, strict=True)] == [(one["position"], one["layer"]) for one in expected]
+    assert len(expected) > len(published_filter(score_table(), LAYERS))
 
 
 def test_a_run_that_kept_no_candidate_stops_with_the_reason(project, tmp_path):
