@@ -5,6 +5,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from refusal import published
+from refusal.checking import refuse
 from refusal.errors import UserError
 from refusal.provenance import code_version
 from refusal.published_files import read_run
@@ -14,10 +15,12 @@ JUDGES = ["published", "substring"]
 
 def measured():
     """The run that `--config` names, its filters, and what it measured of each combination."""
-    if lacking := [key for key in ("run", "name") if not config.get(key)]:
-        raise UserError(f"published.smk: no {' and no '.join(lacking)}: add --config run=DIR name=NAME")
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", str(config["name"])):
-        raise UserError(f"published.smk: name: {config['name']!r}: use letters, digits, and _ . - after the first")
+    faults = [
+        f"published.smk: no {key}: add --config run=DIR name=NAME" for key in ("run", "name") if not config.get(key)
+    ]
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", str(config.get("name") or "NAME")):
+        faults.append(f"published.smk: name: {config['name']!r}: use letters, digits, and _ . - after the first")
+    refuse(faults)
     run = read_run(Path(str(config["run"])))
     return (
         run,
