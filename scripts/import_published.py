@@ -159,7 +159,8 @@ def _verdict(identifier, methodology, value):
 def _withdraw(output, written):
     """Delete what an earlier import left and this run does not hold: it would pass for a part of this one."""
     kept = {sidecar(path) for path in written}
-    for record in set(output.rglob("*.spec.json")) - kept:
+    # of this folder's own layout alone: other runs may stand in folders below it
+    for record in {*output.glob("prompts/*.spec.json"), *output.glob("combinations/**/*.spec.json")} - kept:
         if read_json(record)["stage"] == "import_published":
             record.with_name(record.name.removesuffix(".spec.json")).unlink(missing_ok=True)
             record.unlink()
