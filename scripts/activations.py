@@ -13,11 +13,9 @@ def main(args):
     made = spec("activations", {"model": model_key(args.model)}, prompts)
     if cache.pending(args.cache, {"activations": made}):
         from refusal.model.activations import mean_activations
-        from refusal.model.loading import load
-        from refusal.model.memory import room
+        from refusal.model.memory import opened
 
-        chat = load(args.model, args.device_map)
-        fits = room(chat, args.batch_rows, args.memory_mib)
+        chat, fits = opened(args)
         means, counts = {}, {}
         for kind, file in prompts.items():
             rows = chat.encode(read_jsonl(file))

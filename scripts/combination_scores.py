@@ -29,12 +29,10 @@ def main(args):
 
 def _score(args, bases, prompts, epsilon, todo):
     from refusal.model.interventions import read_intervention
-    from refusal.model.loading import load
-    from refusal.model.memory import room
+    from refusal.model.memory import opened
     from refusal.model.scores import Epsilon, baseline_logits, score_groups
 
-    chat = load(args.model, args.device_map)
-    fits = room(chat, args.batch_rows, args.memory_mib)
+    chat, fits = opened(args)
     rows = {k: chat.encode(read_jsonl(f)) for k, f in prompts.items()}
     done = {name: read_intervention(path) for name, path in bases.items()}
     baseline = baseline_logits(chat, rows["harmless"], fits)

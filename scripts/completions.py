@@ -33,11 +33,10 @@ def main(args):
 def _complete(args, todo, bases, contents, sampled):
     from refusal.model.generation import complete
     from refusal.model.interventions import read_intervention
-    from refusal.model.loading import load
-    from refusal.model.memory import room
+    from refusal.model.memory import opened
     from refusal.model.sampling import Sampling
 
-    chat, prompts = load(args.model, args.device_map), read_jsonl(args.prompts)
+    (chat, fits), prompts = opened(args), read_jsonl(args.prompts)
 
     def done(name, completions):
         rows = [_row(chat, prompt, one) for prompt, one in zip(prompts, completions, strict=True)]
@@ -56,7 +55,7 @@ def _complete(args, todo, bases, contents, sampled):
         chat.encode_for_responses(prompts),
         {name: read_intervention(bases[name]) for name in todo},
         args.max_new_tokens,
-        room(chat, args.batch_rows, args.memory_mib),
+        fits,
         done,
         sampling=Sampling(**sampled) if sampled else None,
         # by content: neither the order of prompts nor what ranks are called changes a draw

@@ -29,7 +29,10 @@ def main(args):
         if step:
             specs = {str(index): _item(base, directions[[*taken, index]]) for index in left.index}
             if todo := cache.pending(args.cache, specs):
-                runner = runner or _load(args)
+                if runner is None:
+                    from refusal.model.memory import opened
+
+                    runner = opened(args)
                 _score(*runner, todo, table, directions, taken, args)
             found = {index: cache.load(args.cache, specs[str(index)]) for index in left.index}
             left = left.assign(bypass=[read_json(found[index][0]) for index in left.index])
@@ -45,14 +48,6 @@ def main(args):
 
 def _item(base, directions):
     return cache.narrowed(base, directions=hashlib.sha256(np.ascontiguousarray(directions).tobytes()).hexdigest())
-
-
-def _load(args):
-    from refusal.model.loading import load
-    from refusal.model.memory import room
-
-    chat = load(args.model, args.device_map)
-    return chat, room(chat, args.batch_rows, args.memory_mib)
 
 
 def _score(chat, room, todo, table, directions, taken, args):

@@ -50,11 +50,9 @@ def _format(corpus, args):
 def _compute(args, todo, corpora, bases):
     from refusal.model import loss
     from refusal.model.interventions import read_intervention
-    from refusal.model.loading import load
-    from refusal.model.memory import room
+    from refusal.model.memory import opened
 
-    chat = load(args.model, args.device_map)
-    fits = room(chat, args.batch_rows, args.memory_mib)
+    chat, fits = opened(args)
     for corpus, path in corpora.items():
         wanted = {name: read_intervention(bases[name]) for one, name in todo if one == corpus}
         if not wanted:

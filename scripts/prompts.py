@@ -52,12 +52,10 @@ def _filtered(drawn, args):
         for name, prompts in drawn.items()
     }
     if todo := cache.pending(args.cache, specs):
-        from refusal.model.loading import load
-        from refusal.model.memory import room
+        from refusal.model.memory import opened
         from refusal.model.scores import refusal_scores
 
-        chat = load(args.model, args.device_map)
-        fits = room(chat, args.batch_rows, args.memory_mib)
+        chat, fits = opened(args)
         for name, item in todo.items():
             rows = chat.encode(drawn[name])
             scores = refusal_scores(chat, rows, fits).tolist()

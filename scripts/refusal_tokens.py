@@ -49,11 +49,9 @@ def main(args):
 
 def _contrast(args, item, drawn):
     from refusal.model.first_tokens import first_token_probabilities
-    from refusal.model.loading import load
-    from refusal.model.memory import room
+    from refusal.model.memory import opened
 
-    chat = load(args.model, args.device_map)
-    fits = room(chat, args.batch_rows, args.memory_mib)
+    chat, fits = opened(args)
     means = {kind: first_token_probabilities(chat, chat.encode(prompts), fits) for kind, prompts in drawn.items()}
     rows = [
         {"id": token, "string": chat.tokenizer.decode([token])}

@@ -85,13 +85,11 @@ class _Sweep:
 
     def run(self, score, candidates, todo):
         from refusal.model import sweep
-        from refusal.model.loading import load
-        from refusal.model.memory import room
+        from refusal.model.memory import opened
         from refusal.model.scores import Epsilon
 
         if self.chat is None:
-            self.chat = load(self.args.model, self.args.device_map)
-            self.room = room(self.chat, self.args.batch_rows, self.args.memory_mib)
+            self.chat, self.room = opened(self.args)
 
         def done(cell, value):
             cache.store(self.args.cache, todo[cell], lambda path: write_json(path, value), self.chat.run)

@@ -162,6 +162,15 @@ class TestLoad:
         with pytest.raises(UserError, match=r"^LlamaForCausalLM: layer 0: its writers do not add up"):
             load(wrong)
 
+    def test_an_imported_run_has_no_model(self, tmp_path):
+        (tmp_path / "model.json").write_text('{"load": {"published": "runs/gemma"}, "identity": {}}')
+        with pytest.raises(UserError) as caught:
+            load(tmp_path / "model.json")
+        assert str(caught.value) == (
+            f"{tmp_path / 'model.json'}: an imported published run, without its model: no stage that needs one can run"
+            " on it"
+        )
+
     def test_a_folder_that_went_missing(self, identity, tmp_path):
         record = read_json(identity("Llama"))
         record["load"]["folder"] = str(tmp_path / "gone")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from refusal.directions import random_directions, span_basis
 from refusal.model.batching import Room
-from refusal.model.families import find_stream
 from refusal.model.chat import render
+from refusal.model.families import find_stream
 from refusal.model.interventions import ablation, none
 from refusal.model.loss import Span, chat_spans, completion_spans, losses, text_spans, token_losses
 from refusal.model.specimens import FAMILIES

@@ -130,6 +130,8 @@ def test_damaged_bytes_are_one_line(tmp_path, zipped, data):
         content[place] ^= data.draw(st.integers(1, 255))
     path.write_bytes(content[: data.draw(st.integers(len(content) // 2, len(content)))])
     try:
-        assert read_tensor(path, 3).ndim == 3  # what was damaged was padding, or a number
+        found = read_tensor(path, 3)
     except UserError as error:
-        assert "\n" not in str(error)
+        found = error
+    # what was damaged may be padding, or a number
+    assert "\n" not in str(found) if isinstance(found, UserError) else found.ndim == 3

@@ -97,6 +97,10 @@ def load(identity: Path, device_map: str = "auto") -> ChatModel:
     hide_bars()
     record = read_json(identity)
     loaded = record["load"]
+    if "published" in loaded:
+        raise UserError(
+            f"{identity}: an imported published run, without its model: no stage that needs one can run on it"
+        )
     if folder := loaded.get("folder"):
         place, revision = folder, None
     else:

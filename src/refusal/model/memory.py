@@ -2,6 +2,7 @@
 
 import logging
 import math
+from argparse import Namespace
 from dataclasses import dataclass
 
 import psutil
@@ -9,7 +10,7 @@ import torch
 
 from refusal.model.batching import Room, Size
 from refusal.model.keyvalues import ROOM
-from refusal.model.loading import ChatModel
+from refusal.model.loading import ChatModel, load
 
 log = logging.getLogger("refusal")
 
@@ -76,6 +77,12 @@ def free(device: torch.device) -> int:
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
     return psutil.virtual_memory().available
+
+
+def opened(args: Namespace) -> tuple[ChatModel, Room]:
+    """A stage's model, and the room for its batches, as its flags say (`refusal.cli.stage_parser`)."""
+    chat = load(args.model, args.device_map)
+    return chat, room(chat, args.batch_rows, args.memory_mib)
 
 
 def room(chat: ChatModel, rows: int, mib: int = 0) -> Room:
