@@ -4,7 +4,7 @@ import pandas as pd
 
 from refusal.combinations import BASELINE
 
-_UNKNOWN = "a share (not measured)"
+_UNKNOWN = "a share that was not measured"
 
 
 def narrate(table: pd.DataFrame, name: str, judge: str) -> str:

@@ -91,9 +91,9 @@ def test_what_was_not_measured(study):  # noqa: F811
         "",
         "- Without ablation the model refuses 87.5% (95% 52.9%-97.8%, n = 8) of the harmful test prompts.",
         "- It refuses 0.0% (95% 0.0%-65.8%, n = 2) of the harmless ones (over-refusal).",
-        "- The best single on val, 0, leaves a share (not measured) refused.",
+        "- The best single on val, 0, leaves a share that was not measured refused.",
         "- Adding the direction of rank 0 makes it refuse 0.0% (95% 0.0%-65.8%, n = 2) of the harmless prompts.",
-        "- Subtracting the direction of rank 0 leaves a share (not measured) of the harmful prompts refused.",
+        "- Subtracting the direction of rank 0 leaves a share that was not measured of the harmful prompts refused.",
         "- Invalid verdicts, all combinations: 1 on harmful, 0 on harmless.",
         "",
         "| combination | k | rank | bypass | kl | harmful refused | harmless refused | ce_text_delta |",
@@ -116,8 +116,8 @@ def test_nothing_judged_nothing_scored(study):  # noqa: F811
     bare = {name: replace(one, scores={}, loss={}, verdicts={}) for name, one in study.items()}
     said = lines(bare)
     assert "nan" not in "\n".join(said).lower()
-    assert "- Without ablation the model refuses a share (not measured) of the harmful test prompts." in said
-    assert "- Control: 1 random direction ablated leaves a share (not measured) (one per draw)." in said
+    assert "- Without ablation the model refuses a share that was not measured of the harmful test prompts." in said
+    assert "- Control: 1 random direction ablated leaves a share that was not measured (one per draw)." in said
     assert "- Invalid verdicts, all combinations: no verdicts at all." in said
     assert "| 0-1 | 2 | 1 |  |  |" in said
 
