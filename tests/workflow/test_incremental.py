@@ -78,7 +78,9 @@ def test_threshold_that_keeps_the_directions_computes_nothing(checkout):
 def test_looser_threshold_computes_the_scores_that_it_asks_for_and_no_other(checkout):
     scores = checkout.folder / "results/tiny/candidate_scores.csv"
     before, items = pd.read_csv(scores), checkout.items()
-    checkout.change("config/config.yaml", ranking={**checkout.setting("ranking"), "min_induce": -100})
+    model = "config/models/tiny.yaml"  # its own threshold wins over that of config.yaml
+    study = yaml.safe_load((checkout.folder / model).read_text())["study"]
+    checkout.change(model, study=study | {"ranking": {"min_induce": -100}})
     checkout.snakemake(str(scores.relative_to(checkout.folder)))
     after = pd.read_csv(scores)
     more = {
