@@ -77,6 +77,13 @@ def test_they_are_found_in_every_dtype(family, dtype):
     assert len(find_stream(model, TOKENS).all_writers) in (7, 8)
 
 
+def test_a_token_whose_embedding_is_zero_is_no_fault():
+    """As that of padding is, in many models."""
+    model = specimen("Llama")
+    assert not model.model.embed_tokens.weight[0].any()
+    assert len(find_stream(model, [0, 1, 2]).all_writers) == 7
+
+
 def test_names_and_shapes_do_not_matter():
     """A Llama whose modules are all called otherwise, with an mlp as wide as the stream."""
     model = specimen("Llama", intermediate_size=32)

@@ -16,6 +16,9 @@ from refusal.model.tracing import Trace, UntraceableError, first, trace
 _ASKED = ("attention_mask", "position_ids", "past_key_values", "logits_to_keep")
 """What every pass of the engine hands to a model."""
 
+_NOTHING = 1e-30
+"""A length below which a token is nothing."""
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -243,4 +246,5 @@ def _nearest_sum(parts: Sequence[torch.Tensor], whole: torch.Tensor) -> torch.Te
 
 def _gap(found: torch.Tensor, expected: torch.Tensor) -> float:
     """Largest difference of a token, as a share of its norm: a token with massive activations hides no other."""
-    return float(((found - expected).norm(dim=-1) / found.norm(dim=-1)).max())
+    lengths = found.norm(dim=-1).clamp(min=_NOTHING)  # a padding token's embedding may be zero
+    return float(((found - expected).norm(dim=-1) / lengths).max())

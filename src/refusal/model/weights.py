@@ -75,7 +75,7 @@ def agreement(model: nn.Module, stream: Stream, basis: np.ndarray, rows: Sequenc
 
     def look(_module, args, kwargs):
         hidden = args[0] if args else kwargs["hidden_states"]
-        cosines = hidden @ units.T.to(hidden.device) / hidden.norm(dim=-1, keepdim=True)
+        cosines = hidden @ units.T.to(hidden.device) / hidden.norm(dim=-1, keepdim=True).clamp(min=1e-30)
         seen.append(float(cosines.abs().max()))
 
     with ExitStack() as hooks:
