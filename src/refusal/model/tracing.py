@@ -96,7 +96,8 @@ def trace(model: nn.Module, token_ids: Sequence[int], device: torch.device) -> T
             return None
         changed = None
         if hidden.grad_fn is None:  # an embedding, whose weights are frozen: the graph begins here
-            hidden = hidden.detach().requires_grad_().clone()
+            with torch.enable_grad():  # some are called where their caller has switched it off
+                hidden = hidden.detach().requires_grad_().clone()
             changed = with_first(output, hidden)
         found.returned.setdefault(module, hidden.grad_fn)
         found.makers.setdefault(hidden.grad_fn, []).append(module)
