@@ -1,6 +1,6 @@
 """Propose refusal tokens: those that start far more replies to harmful train prompts than to harmless ones.
 
-Train prompts are drawn as the prompts step draws them, so that no test prompt is looked at.
+Train prompts are drawn as the prompts step draws them apart, so that no test prompt is looked at.
 """
 
 from pathlib import Path

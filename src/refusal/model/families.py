@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from refusal.errors import UserError
-from refusal.model.tracing import Trace, UntraceableError, first, trace
+from refusal.model.tracing import Trace, UntraceableError, entering, first, trace
 
 _ASKED = ("attention_mask", "position_ids", "past_key_values", "logits_to_keep")
 """What every pass of the engine hands to a model."""
@@ -97,7 +97,7 @@ def check_stream(model: nn.Module, stream: Stream, token_ids: Sequence[int]) -> 
 
     def enter(number):
         def hook(_module, args, kwargs):
-            before[number] = _copied(args[0] if args else kwargs["hidden_states"])
+            before[number] = _copied(entering(args, kwargs))
 
         return hook
 

@@ -12,7 +12,7 @@ import torch
 from refusal.artifacts import read_tensors
 from refusal.directions import sequential_write, unit
 from refusal.model.families import Stream
-from refusal.model.tracing import first, with_first
+from refusal.model.tracing import entering, first, with_entering, with_first
 
 Places = Literal["writes", "published"]
 """Where a projection acts: on every write into the stream; or where the published hooks are, on each layer's input and
@@ -154,18 +154,13 @@ def intervene(stream: Stream, rows: Rows) -> Iterator[Rows]:
     def ablated(places):
         return lambda _module, _args, output: with_first(output, rows.ablate(first(output), places))
 
-    def entering(change):
-        def hook(_module, args, kwargs):
-            if args:
-                return (change(args[0]), *args[1:]), kwargs
-            return args, kwargs | {"hidden_states": change(kwargs["hidden_states"])}
-
-        return hook
+    def changed(change):
+        return lambda _module, args, kwargs: with_entering(args, kwargs, change(entering(args, kwargs)))
 
     with ExitStack() as hooks:  # also undoes a half-done registration
 
         def before(layer, change):
-            handle = layer.register_forward_pre_hook(entering(change), with_kwargs=True)
+            handle = layer.register_forward_pre_hook(changed(change), with_kwargs=True)
             hooks.callback(handle.remove)
 
         def after(module, places):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from refusal.model.families import Stream
+from refusal.model.tracing import entering, with_entering
 
 
 @contextmanager
@@ -19,8 +20,7 @@ def recorded(stream: Stream, last: int | None = None) -> Iterator[list[torch.Ten
     keep = slice(None) if last is None else slice(-last, None)
 
     def record(_module, args, kwargs):
-        hidden = args[0] if args else kwargs["hidden_states"]
-        kept.append(hidden[:, keep].detach())
+        kept.append(entering(args, kwargs)[:, keep].detach())
 
     with ExitStack() as hooks:
         for layer in stream.layers:
@@ -37,9 +37,7 @@ def resumed(stream: Stream, start: int, residual: torch.Tensor) -> Iterator[None
     """
 
     def enter(_module, args, kwargs):
-        if args:
-            return (residual.to(args[0].device), *args[1:]), kwargs
-        return args, kwargs | {"hidden_states": residual.to(kwargs["hidden_states"].device)}
+        return with_entering(args, kwargs, residual.to(entering(args, kwargs).device))
 
     with ExitStack() as undo:
         for layer in stream.layers[:start]:

@@ -124,6 +124,16 @@ def with_first(output, hidden: torch.Tensor):
     return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
 
+def entering(args: tuple, kwargs: Mapping) -> torch.Tensor:
+    """The hidden states that a decoder layer is called with, by place or by name."""
+    return args[0] if args else kwargs["hidden_states"]
+
+
+def with_entering(args: tuple, kwargs: Mapping, hidden: torch.Tensor) -> tuple[tuple, Mapping]:
+    """The call with other hidden states."""
+    return ((hidden, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": hidden})
+
+
 def _is_hidden(value) -> bool:
     return isinstance(value, torch.Tensor) and value.is_floating_point()
 

@@ -14,7 +14,7 @@ from torch import nn
 from refusal.errors import UserError
 from refusal.model.families import Stream
 from refusal.model.interventions import Rows, ablation, intervene
-from refusal.model.tracing import first, with_first
+from refusal.model.tracing import entering, first, with_first
 
 _INSIDE = 1e-2
 """A change of the output counts as one along the basis if less than this share of it lies elsewhere."""
@@ -74,7 +74,7 @@ def agreement(model: nn.Module, stream: Stream, basis: np.ndarray, rows: Sequenc
     units, seen = torch.from_numpy(np.asarray(basis)).to(stream.device), [0.0]
 
     def look(_module, args, kwargs):
-        hidden = args[0] if args else kwargs["hidden_states"]
+        hidden = entering(args, kwargs)
         cosines = hidden @ units.T.to(hidden.device) / hidden.norm(dim=-1, keepdim=True).clamp(min=1e-30)
         seen.append(float(cosines.abs().max()))
 
