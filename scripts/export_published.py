@@ -2,8 +2,9 @@
 
 The baseline, the ablation of rank 0, `add-0` on harmless prompts and `sub-0` on harmful ones go where a run of the
 published scripts keeps them, OUTPUT_DIR/completions/SET_{baseline,ablation,actadd}_completions.json. Everything else
-goes to OUTPUT_DIR/COMBINATION/completions/, so that nothing passes for what it is not. Responses lose the space around
-them, as published. A file that is there with another content is never overwritten.
+goes to OUTPUT_DIR/COMBINATION/completions/, so that nothing passes for what it is not. Reasoning stands before its
+answer, and the space around both is left out, as published. A file that is there with another content is never
+overwritten.
 """
 
 import re
@@ -25,7 +26,7 @@ def main(args):
     contents = {}
     for path in found:
         place = args.output_dir / published.place_of(path.parts[-3], path.stem, args.harmful)
-        contents[place] = published.completions_json(read_jsonl(path, published.FIELDS)).encode()
+        contents[place] = published.completions_json(read_jsonl(path, (*published.FIELDS, "reasoning"))).encode()
     # before anything is written: all files or none
     for place, content in contents.items():
         if place.exists() and place.read_bytes() != content:

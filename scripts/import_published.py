@@ -26,17 +26,19 @@ def main(args):
     harmful = published.harmful_set(run, args.harmful)
     directions, chosen = _tensors(run)
     published.check_directions(run, directions, chosen)
-    filters = published.thresholds(run)
+    filters, zero = published.thresholds(run), _zero(directions)
     # all of it was checked: from here on only the disk can fail
     made = spec("import_published", {"harmful": harmful}, run.files)
     written = []
-    for path, write in _outputs(run, harmful, directions, args.output_dir):
+    for path, write in _outputs(run, harmful, directions, zero, args.output_dir):
         write(path)
         stamp(path, made, run.files)
         written.append(path)
     _withdraw(args.output_dir, written)
     for line in published.missing(run, harmful):
         cli.log.info("%s", line)
+    for place in (place for place in run.survivors or () if zero[place]):
+        cli.log.info("left out: %s, which the run kept: its direction is zero", place)
     if filters != published.FILTERS:
         flags = " ".join(f"--{name.replace('_', '-')}={value}" for name, value in filters.items())
         cli.log.info("kept by other filters than the published ones: scripts/ranking.py needs %s", flags)
@@ -50,12 +52,11 @@ def _tensors(run):
     return read_tensor(run.folder / published.MEAN_DIFFS, 3), chosen
 
 
-def _outputs(run, harmful, directions, output):
+def _outputs(run, harmful, directions, zero, output):
     """(path, function that writes it), of all that a run gives."""
     count, layers, width = directions.shape
     positions = [{"position": row - count, "id": None, "token": None} for row in range(count)]
     identity = {"published": {name: sha256(path) for name, path in run.files.items()}}
-    zero = _zero(directions)
     model = {
         "load": {"published": str(run.folder)},
         "identity": identity,
@@ -147,8 +148,9 @@ def _named(dataset, rows):
 
 
 def _completion(identifier, row):
+    reasoning, response = published.answer_of(row["response"])
     unknown = dict.fromkeys(("n_tokens", "finish_reason", "stop_token", "token_ids"))
-    return {"id": identifier, **row, **unknown}
+    return {"id": identifier, **row, "reasoning": reasoning, "response": response, **unknown}
 
 
 def _verdict(identifier, methodology, value):

@@ -23,7 +23,7 @@ def main(args):
         (corpus, name): Spec(
             "loss",
             code,
-            {"model": model, "max_tokens": args.max_tokens, "format": _format(corpus, args)},
+            {"model": model, **_cut(corpus, args)},
             {"corpus": cache.content(path), "basis": cache.content(basis)},
         )
         for corpus, path in corpora.items()
@@ -47,6 +47,12 @@ def _format(corpus, args):
     return OWN if corpus == OWN else "chat" if corpus in {path.stem for path in args.chat} else "text"
 
 
+def _cut(corpus, args):
+    """How a corpus is read; responses are never cut, so no length is theirs."""
+    form = _format(corpus, args)
+    return {"format": form, "max_tokens": args.max_tokens if form == "text" else None}
+
+
 def _compute(args, todo, corpora, bases):
     from refusal.model import loss
     from refusal.model.interventions import read_intervention
@@ -61,16 +67,16 @@ def _compute(args, todo, corpora, bases):
         if _format(corpus, args) == "text":
             spans = loss.text_spans(chat.tokenizer, rows, args.max_tokens)
         elif _format(corpus, args) == "chat":
-            spans = loss.chat_spans(chat, rows, args.max_tokens)
+            spans = loss.chat_spans(chat, rows)
         else:
             prompts = [{"id": row["id"], "instruction": row["prompt"]} for row in rows]
             replies = [
                 row["token_ids"] + ([row["stop_token"]] if row["stop_token"] is not None else []) for row in rows
             ]
             encoded = chat.encode_for_responses(prompts)
-            spans = loss.completion_spans(encoded, replies, args.max_tokens)
+            spans = loss.completion_spans(encoded, replies)
         if not spans:
-            raise UserError(f"{path}: no token to predict within {args.max_tokens} tokens: raise loss.max_tokens")
+            raise UserError(f"{path}: no token to predict: every text has one token at most, or every response none")
 
         def done(name, nats, count, corpus=corpus):
             value = {"nats": nats, "n_tokens": count}
@@ -90,7 +96,7 @@ def parser():
     made.add_argument("--text", type=Path, nargs="*", default=[], help="corpora of {text}; named by their file")
     made.add_argument("--chat", type=Path, nargs="*", default=[], help="corpora of {instruction, response}")
     made.add_argument("--completions", type=Path, help="the baseline's responses, for on_distribution")
-    made.add_argument("--max-tokens", type=int, default=256, help="longest sequence; what is beyond is cut")
+    made.add_argument("--max-tokens", type=int, default=256, help="longest text; what is beyond is cut")
     parts.flags(made).add_argument("--outputs", type=Path, nargs="+", default=[], help="COMBINATION/loss.json")
     return made
 

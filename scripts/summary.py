@@ -60,7 +60,8 @@ def _check_candidate(one, path):
     if here != [measured]:
         raise UserError(
             f"{path}: was measured with the direction of position {measured['position']}, layer {measured['layer']},"
-            " which does not have this rank in ranking.csv: rank with the thresholds of the published run"
+            " which does not have this rank in ranking.csv: rank with the filters of the published run (a tie for"
+            " the best goes to the lower layer here)"
         )
 
 

@@ -15,14 +15,17 @@ from refusal.provenance import spec, stamp
 
 def main(args):
     prompts, before = read_prompts(args.prompts), [_file_and_count(one) for one in args.drawn_before]
-    parameters = {"count": args.count, "seed": args.seed, "sampling": args.sampling}
+    parameters, by_seed = {"sampling": args.sampling}, {"count": args.count, "seed": args.seed}
     inputs = {"prompts": args.prompts} | {f"drawn before {number}": file for number, (file, _) in enumerate(before)}
     if args.sampling == "apart":
+        if before:
+            raise UserError("--drawn-before goes with --sampling published: leave it out")
+        parameters |= by_seed
         drawn = sample(prompts, args.count, args.seed, str(args.prompts))
     elif before:
         sets = [(read_prompts(file), count, str(file)) for file, count in before]
         drawn = sample_in_turn([*sets, (prompts, args.count, str(args.prompts))], args.seed)[-1]
-        parameters["drawn_before"] = [count for _, count in before]
+        parameters |= by_seed | {"drawn_before": [count for _, count in before]}
     else:
         drawn = prompts
     write_jsonl(args.output, drawn)

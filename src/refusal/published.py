@@ -34,6 +34,9 @@ LOSSES = {label: f"loss_evals/{label}_loss_eval.json" for label in LABELS}
 HARMLESS = "harmless"
 FIELDS = ("category", "prompt", "response")
 
+_OPENING, _CLOSING = "<think>", "</think>"
+"""Around what a model reasons; with these a run keeps it in its responses."""
+
 Row = Mapping[str, Any]
 
 
@@ -130,6 +133,13 @@ def missing(run: Run, harmful: str | None) -> list[str]:
         elif (dataset, label) not in run.verdicts:
             lines.append(f"missing: completions/{dataset}_{label}_evaluations.json")
     lines += [f"missing: {path}" for path in (METADATA, DIRECTION, FILTERED, *LOSSES.values()) if path not in run.files]
+    answers = [answer_of(row["response"]) for rows in run.responses.values() for row in rows]
+    if any(reasoning for reasoning, _ in answers):
+        whole = sum(reasoning is None for reasoning, _ in answers)
+        lines.append(
+            f"{len(answers) - whole} of {len(answers)} responses hold reasoning, up to {_CLOSING}, which is not judged;"
+            f" the other {whole} are judged whole: of one that was cut within its reasoning a run does not tell"
+        )
     others = sorted({dataset for dataset, _ in run.responses} - {harmful, HARMLESS})
     lines += [f"left out: completions of {dataset}, another harmful set" for dataset in others]
     if run.choice is None and {*run.losses, *(label for _, label in run.responses)} - {"baseline"}:
@@ -142,10 +152,22 @@ def thresholds(run: Run) -> dict[str, float]:
 
     The published ones where they do; some runs were made with others, which they do not record. Then the tightest that
     keep all survivors: they keep no other candidate, since the run's own, at least as loose, would have kept it too.
-    Raises: UserError, no such filters keep these candidates alone.
+    Raises: UserError, no such filters keep these candidates alone, or the run does not say what it kept.
     """
-    kept = set(run.survivors or ())
-    if not kept or _kept(run, **FILTERS) == kept:
+    kept, by_published = set(run.survivors or ()), _kept(run, **FILTERS)
+    if run.survivors is None and run.choice is not None:
+        best = min((run.scores[place]["bypass"] for place in by_published), default=None)
+        if run.choice not in by_published or run.scores[run.choice]["bypass"] != best:
+            raise UserError(
+                f"{run.folder / METADATA}: names {run.choice}, which is not the best that the published filters keep:"
+                f" fetch {FILTERED}, which says what the run kept"
+            )
+    if run.survivors is not None and not kept and by_published:
+        raise UserError(
+            f"{run.folder / FILTERED}: is empty, though the published filters keep {min(by_published)}: the run was"
+            " made with others, which it does not record: remove the file to rank by the published ones"
+        )
+    if not kept or by_published == kept:
         return dict(FILTERS)
     layers = 1 + max(place.layer for place in run.scores)
     limit = 1 + max(place.layer for place in kept)
@@ -189,6 +211,19 @@ def check_directions(run: Run, directions: "np.ndarray", chosen: "np.ndarray | N
         )
 
 
+def answer_of(response: str) -> tuple[str | None, str]:
+    """What a response of a run reasons (None where no marker says so) and its answer; together they are the response.
+
+    A response that never closes the block that it opened has no answer. One that begins within a block which the
+    template opened, and was cut there, cannot be told from an answer.
+    """
+    if _CLOSING in response:
+        reasoning, _, after = response.partition(_CLOSING)
+        answer = after.lstrip()
+        return reasoning + _CLOSING + after[: len(after) - len(answer)], answer
+    return (response, "") if response.lstrip().startswith(_OPENING) else (None, response)
+
+
 def judge_of(methodology: str) -> str:
     """What the verdicts that a run holds are called beside those of our judges."""
     return f"{methodology}_published"
@@ -211,8 +246,11 @@ def place_of(combination: str, prompts: str, harmful: str) -> Path:
 
 
 def completions_json(rows: Sequence[Row]) -> str:
-    """Completions as the published scripts write them, byte for byte; responses without the space around them."""
-    kept = [{**{field: row[field] for field in FIELDS}, "response": row["response"].strip()} for row in rows]
+    """Completions as the published scripts write them, byte for byte: reasoning and answer in one, no space around."""
+    kept = [
+        {**{field: row[field] for field in FIELDS}, "response": ((row["reasoning"] or "") + row["response"]).strip()}
+        for row in rows
+    ]
     return json.dumps(kept, indent=4)
 
 

@@ -35,7 +35,8 @@ Numbered = Sequence[tuple[str, Row]]
 def read_run(folder: Path) -> Run:
     """Read a run folder, its tensors aside.
 
-    It must hold select_direction/direction_evaluations.json; any other file may be missing.
+    It must hold select_direction/direction_evaluations.json and generate_directions/mean_diffs.pt; any other file may
+    be missing.
     Raises: UserError that names the file and the row: missing, malformed, or two files that do not agree.
     """
     if not folder.is_dir():
@@ -46,8 +47,9 @@ def read_run(folder: Path) -> Run:
     choice = _choice(reader, scores, survivors)
     responses, verdicts = _responses(reader)
     losses = {label: _loss(reader, path) for label, path in LOSSES.items() if reader.has(path)}
-    for name in (MEAN_DIFFS, DIRECTION):
-        reader.has(name)
+    reader.has(DIRECTION)
+    if not reader.has(MEAN_DIFFS):
+        raise UserError(f"{folder / MEAN_DIFFS}: no such file: fetch it too, the directions stand there alone")
     return Run(folder, scores, survivors, choice, responses, verdicts, losses, reader.files, reader.remarks)
 
 

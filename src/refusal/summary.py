@@ -62,7 +62,8 @@ def summarize(evidence: Mapping[str, Evidence]) -> pd.DataFrame:
         rows.append(row)
     table = pd.DataFrame(rows)
     # counts stay whole numbers beside empty cells
-    table = table.astype({column: "Int64" for column in table if column.endswith("_n")})
+    counts = {f"{prompts}_n" for one in evidence.values() for prompts, _ in one.verdicts}
+    table = table.astype(dict.fromkeys(counts, "Int64"))
     references = {"baseline": BASELINE, "best_single": best}
     for prompts, judge in dict.fromkeys(column for one in evidence.values() for column in one.verdicts):
         for comparison in _COMPARISONS:

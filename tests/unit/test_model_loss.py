@@ -25,8 +25,8 @@ CHAT = [
 ]
 
 
-def spans_of(chat, kind, max_tokens=100):
-    return text_spans(chat.tokenizer, TEXT, max_tokens) if kind == "text" else chat_spans(chat, CHAT, max_tokens)
+def spans_of(chat, kind):
+    return text_spans(chat.tokenizer, TEXT, 100) if kind == "text" else chat_spans(chat, CHAT)
 
 
 def summed(chat, spans, interventions, batch_rows):
@@ -73,27 +73,25 @@ def test_text_has_the_tokenizers_bos_and_all_else_is_predicted(chat):
 
 
 def test_chat_predicts_the_response_alone(chat):
-    for one, row in zip(chat_spans(chat, CHAT, 100), CHAT, strict=True):
+    for one, row in zip(chat_spans(chat, CHAT), CHAT, strict=True):
         assert one.tokens[: one.start] == render(chat.tokenizer, row["instruction"])
         assert chat.tokenizer.decode(one.tokens[one.start :]) == row["response"]
 
 
-def test_cut_at_max_tokens(chat):
-    assert [len(one.tokens) for one in spans_of(chat, "text", 5)] == [5, 5, 3]
-    whole = spans_of(chat, "chat")
-    cut = spans_of(chat, "chat", whole[0].start + 2)
-    assert [one.tokens for one in cut] == [one.tokens[: whole[0].start + 2] for one in whole]
+def test_texts_are_cut_at_max_tokens(chat):
+    whole = spans_of(chat, "text")
+    assert [one.tokens for one in text_spans(chat.tokenizer, TEXT, 5)] == [one.tokens[:5] for one in whole]
+    assert min(len(one.tokens) for one in whole) < 5 < max(len(one.tokens) for one in whole)
 
 
 def test_without_a_token_to_predict_dropped(chat):
     assert text_spans(chat.tokenizer, TEXT, 1) == []
-    assert completion_spans([[1, 2], [1, 2, 3, 4]], [[5], [6]], 4) == [Span([1, 2, 5], 2)]
-    assert completion_spans([[1, 2]], [[]], 4) == []
+    assert completion_spans([[1, 2], [1, 2, 3, 4]], [[5], []]) == [Span([1, 2, 5], 2)]
 
 
 def test_a_stop_token_counts_where_it_is_part_of_the_response(chat):
     prompt, response = render(chat.tokenizer, "Hi"), [60, 61]
-    with_stop = completion_spans([prompt], [[*response, 2]], 100)
+    with_stop = completion_spans([prompt], [[*response, 2]])
     (nats, count) = summed(chat, with_stop, {"none": none(D)}, 4)["none"]
     assert count == 3
     assert nats == pytest.approx(reference.loss(chat.model, [*prompt, *response, 2], len(prompt)), rel=1e-5)

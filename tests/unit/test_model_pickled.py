@@ -108,6 +108,14 @@ def test_no_such_tensor(tmp_path, value, message):
     assert said(path) == f"{path}: {message}"
 
 
+def test_a_view_that_repeats_itself(tmp_path):
+    """A kilobyte that would become terabytes."""
+    path = saved(tmp_path / "t.pt", torch.zeros(1).expand(8, 10**6, 10**6))
+    assert said(path) == (
+        f"{path}: its tensor is larger than the file: a view that repeats itself: save the tensor whole"
+    )
+
+
 def test_missing(tmp_path):
     assert said(tmp_path / "t.pt") == f"{tmp_path / 't.pt'}: no such file"
     assert said(tmp_path) == f"{tmp_path}: no such file"

@@ -130,13 +130,13 @@ class TestSplit:
     @pytest.mark.parametrize(
         ("name", "text", "reasoning", "answer"),
         [
-            ("qwen-3", "<think>\nHm.\n</think>\n\nNo.", "<think>\nHm.\n</think>", "No."),
-            ("qwen-3", "<think>\n\n</think>\n\nNo.", "<think>\n\n</think>", "No."),
+            ("qwen-3", "<think>\nHm.\n</think>\n\nNo.", "<think>\nHm.\n</think>\n\n", "No."),
+            ("qwen-3", "<think>\n\n</think>\n\nNo.", "<think>\n\n</think>\n\n", "No."),
             ("qwen-3", "<think>\nHm, what if", "<think>\nHm, what if", ""),  # cut within
             ("qwen-3", "No.", None, "No."),  # it did not reason
             ("qwen-3", "", None, ""),
-            ("qwen-3", "No. I </think> so", "No. I </think>", "so"),
-            ("deepseek-r1", "Hm.\n</think>\n\nNo, 東京 </think> no.", "Hm.\n</think>", "No, 東京 </think> no."),
+            ("qwen-3", "No. I </think> so", "No. I </think> ", "so"),
+            ("deepseek-r1", "Hm.\n</think>\n\nNo, 東京 </think> no.", "Hm.\n</think>\n\n", "No, 東京 </think> no."),
             ("deepseek-r1", "Hm, what if", "Hm, what if", ""),  # the template has opened the block
             ("deepseek-r1, first", "Hm, what if", None, "Hm, what if"),
             (
@@ -168,7 +168,7 @@ class TestSplit:
         found = asking(tokenizer, None, {}, None, {"opening": "(", "closing": ") so!", "empty": "() so!"})
         ids = tokenizer("(hm) so!\nNo.", add_special_tokens=False).input_ids
         assert "!Ċ" in tokenizer.convert_ids_to_tokens(ids)
-        assert split(tokenizer, ids, found) == ("(hm) so!", "No.")
+        assert split(tokenizer, ids, found) == ("(hm) so!\n", "No.")
 
     def test_not_asked_to_reason_nothing_is_split(self):
         assert reply("qwen-3", "No </think> so", thinking=False) == (None, "No </think> so")

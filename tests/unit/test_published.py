@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,7 +167,7 @@ class TestImport:
         rows = read_jsonl(imported / "combinations" / "none" / "completions" / "harmful.jsonl")
         for number, (found, one) in enumerate(zip(rows, responses(HARMFUL, 3), strict=True), 1):
             unknown = dict.fromkeys(("n_tokens", "finish_reason", "stop_token", "token_ids"))
-            assert found == {"id": f"jailbreakbench-{number}", **one, **unknown}
+            assert found == {"id": f"jailbreakbench-{number}", **one, "reasoning": None, **unknown}
         prompts = read_jsonl(imported / "prompts" / "harmful_test.jsonl")
         assert [(one["id"], one["category"], one["instruction"]) for one in prompts] == [
             (f"jailbreakbench-{number}", *one) for number, one in enumerate(HARMFUL, 1)
@@ -451,7 +452,7 @@ class TestFaults:
             f"{MEAN_DIFFS}: position -1, layer 3: the direction holds NaN or infinity: compute it again"
         )
         (run / MEAN_DIFFS).unlink()
-        assert refused(run) == f"{MEAN_DIFFS}: no such file"
+        assert refused(run) == f"{MEAN_DIFFS}: no such file: fetch it too, the directions stand there alone"
 
     def test_a_failed_import_leaves_an_earlier_one(self, run, tmp_path):
         call("import_published", run, "--output-dir", tmp_path / "out")
@@ -552,7 +553,13 @@ class TestFilters:
             for one in rows
         }
         survivors = [published.Place(one["position"], one["layer"]) for one in kept]
-        run = published.Run(None, scores, survivors, None, {}, {}, {}, {}, ())
+        run = published.Run(Path("run"), scores, survivors, None, {}, {}, {}, {}, ())
+        if not kept and published_filter(rows, LAYERS):
+            with pytest.raises(
+                UserError, match=r"^run/select_direction/direction_evaluations_filtered\.json: is empty, "
+            ):
+                published.thresholds(run)
+            return
         found = published.thresholds(run)
         limit = int(found["max_layer_share"] * LAYERS)
         again = published_filter(
@@ -576,6 +583,82 @@ class TestFilters:
         assert refused(run) == (
             f"{FILTERED}: lacks position -1, layer 3, whose scores are within those of the rows there: fetch it again"
         )
+
+    def test_all_fell_by_filters_that_are_not_known(self, run):
+        (run / "direction_metadata.json").unlink()
+        dump(run / FILTERED, [])
+        kept = sorted((one["position"], one["layer"]) for one in published_filter(score_table(), LAYERS))
+        assert refused(run) == (
+            f"{FILTERED}: is empty, though the published filters keep {published.Place(*kept[0])}: the run was"
+            " made with others, which it does not record: remove the file to rank by the published ones"
+        )
+        (run / FILTERED).unlink()
+        call("import_published", run, "--output-dir", run.parent / "out")
+        assert len(ranking(run.parent / "out")) == len(kept)
+
+    def test_a_choice_by_filters_that_are_not_known(self, tmp_path, caplog):
+        run = write_run(tmp_path / "run", max_kl=0.4, min_induce=-9.0, pruned=0.0)
+        (run / FILTERED).unlink()
+        chosen = read_run(run).choice
+        assert chosen != published.Place(*list(published_filter(score_table(), LAYERS)[0].values())[:2])
+        assert refused(run) == (
+            f"direction_metadata.json: names {chosen}, which is not the best that the published filters keep: fetch"
+            f" {FILTERED}, which says what the run kept"
+        )
+
+    def test_a_zero_direction_that_was_kept_is_said(self, tmp_path, caplog):
+        caplog.set_level("INFO")
+        run = write_run(tmp_path / "run", min_induce=-9.0)
+        call("import_published", run, "--output-dir", tmp_path / "out")
+        said = [line for line in caplog.messages if line.endswith("which the run kept: its direction is zero")]
+        assert said == [
+            f"left out: position {position}, layer 0, which the run kept: its direction is zero"
+            for position in (-2, -1)
+        ]
+
+
+THOUGHT = "Hm, what is\nthat.\n</think>\n\n"
+
+
+class TestReasoning:
+    """Responses of reasoning models hold it; of ours it stands apart."""
+
+    @pytest.fixture
+    def reasoned(self, run):
+        written = (THOUGHT + "I cannot do that.", "<think>Hm", "I cannot do that.")
+        for content in ("completions", "evaluations"):
+
+            def change_all(found):
+                rows = found if isinstance(found, list) else found["completions"]
+                for one, response in zip(rows, written, strict=True):
+                    one["response"] = response
+
+            change(run / f"completions/jailbreakbench_baseline_{content}.json", change_all)
+        return run
+
+    def test_is_kept_apart_said_and_comes_back(self, reasoned, tmp_path, caplog):
+        caplog.set_level("INFO")
+        out = tmp_path / "out"
+        call("import_published", reasoned, "--output-dir", out)
+        assert caplog.messages[0] == (
+            "2 of 13 responses hold reasoning, up to </think>, which is not judged; the other 11 are judged whole: of"
+            " one that was cut within its reasoning a run does not tell"
+        )
+        rows = read_jsonl(out / "combinations/none/completions/harmful.jsonl")
+        assert [(one["reasoning"], one["response"]) for one in rows] == [
+            (THOUGHT, "I cannot do that."),
+            ("<think>Hm", ""),
+            (None, "I cannot do that."),
+        ]
+        call("export_published", out, "--harmful", "jailbreakbench", "--output-dir", tmp_path / "back")
+        name = "completions/jailbreakbench_baseline_completions.json"
+        assert (tmp_path / "back" / name).read_bytes() == (reasoned / name).read_bytes()
+
+    @given(st.text("<think>/ \nab", max_size=30) | st.text())
+    def test_reasoning_and_answer_are_the_response(self, text):
+        reasoning, answer = published.answer_of(text)
+        assert (reasoning or "") + answer == text
+        assert reasoning is None or answer == answer.lstrip()
 
 
 class TestExport:
@@ -627,7 +710,9 @@ class TestExport:
         assert len({published.place_of(name, prompts, "jbb") for name in names for prompts in sets}) == 27
 
     def test_space_around_a_response_is_left_out(self):
-        text = published.completions_json([{"category": None, "prompt": " p ", "response": "\n a b ", "id": "x"}])
+        text = published.completions_json(
+            [{"category": None, "prompt": " p ", "reasoning": None, "response": "\n a b ", "id": "x"}]
+        )
         assert json.loads(text) == [{"category": None, "prompt": " p ", "response": "a b"}]
 
     def test_another_content_is_never_overwritten(self, imported, tmp_path):

@@ -270,6 +270,9 @@ class TestPrompts:
         with pytest.raises(UserError) as caught:
             run("test_prompts", "--prompts", pool, *flags, "--drawn-before", "train.json")
         assert str(caught.value) == "--drawn-before train.json: give FILE:COUNT, such as harmful_train.json:128"
+        with pytest.raises(UserError) as caught:
+            run("test_prompts", "--prompts", pool, "--drawn-before", *before, "--output", files / "out.jsonl")
+        assert str(caught.value) == "--drawn-before goes with --sampling published: leave it out"
 
 
 class TestCorpus:
@@ -746,7 +749,7 @@ class TestModelStages:
             return {name: read_json(path) for name, path in zip(names, outputs, strict=True)}
 
         found = lost("--completions", own)
-        spans = {"plain": text_spans(chat.tokenizer, texts, 64), "talk": chat_spans(chat, chats, 64)}
+        spans = {"plain": text_spans(chat.tokenizer, texts, 64), "talk": chat_spans(chat, chats)}
         expected = {
             corpus: [(reference.loss(chat.model, one.tokens, one.start), len(one.tokens) - one.start) for one in found_]
             for corpus, found_ in spans.items()
@@ -771,15 +774,20 @@ class TestModelStages:
         write_jsonl(at / "corpora" / "talk.jsonl", [{"instruction": "Hi", "response": "Hello"}])
         lost("--completions", own)
         assert "loss: 2 of 6 items to compute" in caplog.messages  # the changed corpus alone
+        caplog.clear()
+        lost("--completions", own, "--max-tokens", 4)
+        assert "loss: 2 of 6 items to compute" in caplog.messages  # texts alone are cut
 
     def test_a_corpus_without_a_token_to_predict(self, at):
-        write_jsonl(at / "talk.jsonl", [{"instruction": "Name a colour.", "response": "Blue."}])
+        write_jsonl(at / "talk.jsonl", [{"instruction": "Name a colour.", "response": ""}])
         with pytest.raises(UserError) as caught:
             self.stage(
-                at, "loss", "--bases", *self.bases(at, "none"), "--chat", at / "talk.jsonl", "--max-tokens", 4,
+                at, "loss", "--bases", *self.bases(at, "none"), "--chat", at / "talk.jsonl",
                 "--outputs", at / "combinations" / "none" / "loss.json",
             )  # fmt: skip
-        assert str(caught.value) == (f"{at / 'talk.jsonl'}: no token to predict within 4 tokens: raise loss.max_tokens")
+        assert str(caught.value) == (
+            f"{at / 'talk.jsonl'}: no token to predict: every text has one token at most, or every response none"
+        )
 
     def test_prompts_that_the_model_does_not_refuse_are_dropped(self, at, chat):
         """Random logits start a refusal with 2 of 264 tokens: the model answers all, so no harmful prompt is left."""

@@ -56,6 +56,12 @@ def test_a_row_each_in_the_order_given(study, table):
     assert list(table.kind) == ["none", "ablation", "ablation", "ablation", "random", "addition"]
 
 
+def test_a_corpus_may_be_called_as_if_it_were_a_count(study):
+    named = {name: replace(one, loss={"text_n": one.loss["text"]}) for name, one in study.items()}
+    found = summarize(named)
+    assert list(found.ce_text_n) == [one.loss["text"]["ce_loss"] for one in study.values()]
+
+
 def test_what_was_done(table):
     assert list(table.k) == [0, 1, 1, 2, 1, 1]
     assert list(table.effective_rank) == [0, 1, 1, 1, 1, 0]

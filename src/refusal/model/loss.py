@@ -23,25 +23,24 @@ class Span:
 
 
 def text_spans(tokenizer: Any, rows: Sequence[dict], max_tokens: int) -> list[Span]:
-    """Plain text, with the special tokens the tokenizer adds; all but the first token are predicted."""
+    """Plain text, with the special tokens the tokenizer adds, cut; all but the first token are predicted."""
     encoded = [tokenizer(row["text"]).input_ids[:max_tokens] for row in rows]
     return [Span(tokens, 1) for tokens in encoded if len(tokens) > 1]
 
 
-def chat_spans(chat: ChatModel, rows: Sequence[dict], max_tokens: int) -> list[Span]:
+def chat_spans(chat: ChatModel, rows: Sequence[dict]) -> list[Span]:
     """Instruction and response through the chat template; the response's tokens are predicted, the prompt is not."""
     prompts = [{"id": number, "instruction": row["instruction"]} for number, row in enumerate(rows)]
     encoded = chat.encode(prompts)
     responses = [chat.tokenizer(row["response"], add_special_tokens=False).input_ids for row in rows]
-    return completion_spans(encoded, responses, max_tokens)
+    return completion_spans(encoded, responses)
 
 
-def completion_spans(prompts: Sequence[list[int]], responses: Sequence[list[int]], max_tokens: int) -> list[Span]:
-    """Responses after their prompts, as token ids; cut at max_tokens; without a response token left, dropped."""
-    joined = [
-        Span((prompt + response)[:max_tokens], len(prompt)) for prompt, response in zip(prompts, responses, strict=True)
+def completion_spans(prompts: Sequence[list[int]], responses: Sequence[list[int]]) -> list[Span]:
+    """Whole responses after their prompts, as token ids; empty ones are dropped."""
+    return [
+        Span(prompt + response, len(prompt)) for prompt, response in zip(prompts, responses, strict=True) if response
     ]
-    return [one for one in joined if len(one.tokens) > one.start]
 
 
 def losses(

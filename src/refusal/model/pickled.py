@@ -42,6 +42,10 @@ def read_tensor(path: Path, dimensions: int) -> np.ndarray:
     if loaded.layout is not torch.strided or loaded.is_meta or not loaded.is_floating_point():
         kind = f"{loaded.dtype}, {loaded.layout}{', without content' if loaded.is_meta else ''}"
         raise UserError(f"{path}: holds a tensor of another kind ({kind}): a dense one of real numbers is needed")
+    if loaded.numel() * loaded.element_size() > path.stat().st_size:
+        raise UserError(
+            f"{path}: its tensor is larger than the file: a view that repeats itself: save the tensor whole"
+        )
     if loaded.ndim != dimensions:
         shape = "x".join(map(str, loaded.shape)) or "a single number"
         raise UserError(f"{path}: has {loaded.ndim} dimensions ({shape}): {dimensions} are needed")

@@ -137,8 +137,8 @@ def split(tokenizer: Any, tokens: list[int], asked: Asking) -> tuple[str | None,
 
     Args:
         tokens: ids of the reply, without the stop token.
-    Returns: reasoning, markers included (None where there is none), and the answer, special tokens left out; the answer
-        is empty where the reply ended within its reasoning.
+    Returns: reasoning, markers and the space after them included (None where there is none), and the answer, special
+        tokens left out; the answer is empty where the reply ended within its reasoning.
     """
     if asked.block is None:
         return None, tokenizer.decode(tokens, skip_special_tokens=True)
@@ -152,8 +152,9 @@ def split(tokenizer: Any, tokens: list[int], asked: Asking) -> tuple[str | None,
         # the first token with which the closing is whole; what else is in it belongs to the answer
         count = bisect_left(range(len(tokens) + 1), True, key=lambda count: closing in head(count))
         reasoning, _, rest = head(count).partition(closing)
-        answer = rest + tokenizer.decode(tokens[count:], skip_special_tokens=True)
-        return reasoning + closing, answer.lstrip()
+        after = rest + tokenizer.decode(tokens[count:], skip_special_tokens=True)
+        answer = after.lstrip()
+        return reasoning + closing + after[: len(after) - len(answer)], answer
     begun = whole.lstrip()
     if asked.opened or begun.startswith(opening) or (begun and opening.startswith(begun)):
         return whole, ""
