@@ -24,7 +24,7 @@ def main(args):
     from transformers import AutoConfig, GenerationConfig
 
     from refusal.model import reasoning, template
-    from refusal.model.chat import end_of_instruction, single_token, stop_tokens
+    from refusal.model.chat import end_of_instruction, single_token, stop_tokens, written
     from refusal.model.loading import load_tokenizer
 
     with explained(place):
@@ -35,6 +35,8 @@ def main(args):
     except OSError:
         generation = None  # not every model has one; its tokenizer's end of sequence serves
     asked = reasoning.asking(tokenizer, args.system_prompt, args.template_options, args.thinking, args.think_block)
+    if (args.system_prompt or "").strip() not in written(tokenizer, args.system_prompt, asked.scored):
+        raise UserError("the chat template leaves the system prompt out: change `system_prompt` or `chat_template`")
     suffix = end_of_instruction(tokenizer, args.system_prompt, asked.scored)
     identity = {
         "weights": folder_key(args.folder) if args.folder else f"{place}@{config._commit_hash or args.revision}",

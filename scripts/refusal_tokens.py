@@ -1,6 +1,6 @@
 """Propose refusal tokens: those that start far more replies to harmful train prompts than to harmless ones.
 
-Train prompts are drawn as the prompts step draws them apart, so that no test prompt is looked at.
+Train prompts are drawn as the prompts step draws them, so that no test prompt is looked at.
 """
 
 from pathlib import Path
@@ -9,17 +9,13 @@ from refusal import cache, cli, first_tokens
 from refusal.artifacts import digest, read_json, write_json
 from refusal.first_tokens import FirstToken
 from refusal.identity import model_key
-from refusal.prompts import read_prompts, sample, without
+from refusal.prompts import read_prompts, sample, sample_in_turn, without
 from refusal.provenance import Spec, code_version, spec, stamp
 
 
 def main(args):
     files = {"harmful": args.harmful, "harmless": args.harmless}
-    tested = [prompt for file in args.test_files for prompt in read_prompts(file)]
-    drawn = {
-        kind: sample(without(read_prompts(file), tested), args.train, args.seed, str(file))
-        for kind, file in files.items()
-    }
+    drawn = _drawn(args, files)
     asked = {kind: digest([prompt["instruction"] for prompt in prompts]) for kind, prompts in drawn.items()}
     item = Spec("refusal_tokens", code_version("refusal_tokens"), {"model": model_key(args.model), "prompts": asked})
     if cache.pending(args.cache, {"contrasts": item}):
@@ -43,8 +39,21 @@ def main(args):
         },
     )
     inputs = {"model": args.model, **files, **{f"test_{number}": file for number, file in enumerate(args.test_files)}}
-    made = spec("refusal_tokens", {"train": args.train, "seed": args.seed}, inputs)
+    made = spec("refusal_tokens", {"train": args.train, "seed": args.seed, "sampling": args.sampling}, inputs)
     stamp(args.output, made, inputs, run | {"items": [item.key]})
+
+
+def _drawn(args, files):
+    """Train prompts, as the prompts step draws them."""
+    pools = {kind: read_prompts(file) for kind, file in files.items()}
+    if args.sampling == "published":
+        # in turn, these are the first two of its draws
+        sets = [(pool, args.train, str(files[kind])) for kind, pool in pools.items()]
+        return dict(zip(pools, sample_in_turn(sets, args.seed), strict=True))
+    tested = [prompt for file in args.test_files for prompt in read_prompts(file)]
+    return {
+        kind: sample(without(pool, tested), args.train, args.seed, str(files[kind])) for kind, pool in pools.items()
+    }
 
 
 def _contrast(args, item, drawn):
@@ -79,6 +88,7 @@ def parser():
     made.add_argument("--test-files", type=Path, nargs="+", default=[], help="their prompts are kept out")
     made.add_argument("--train", type=int, default=128, help="prompts drawn of each kind")
     made.add_argument("--seed", type=int, default=42)
+    made.add_argument("--sampling", choices=["apart", "published"], default="apart")
     made.add_argument("--output", type=Path, required=True)
     return made
 

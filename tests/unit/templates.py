@@ -14,7 +14,7 @@ class Style:
     special, plain: tokens that the tokenizer has for it, special ones and others. suffix: what stands behind the
     instruction where scores are read; answered: the same where responses start, if it differs. default: of the system
     prompt that it puts by itself. system: "own turn", "user's turn", or the error that refuses one. bos: how many.
-    trims: the instruction. reasons: whether responses are reasoned.
+    trims: the instruction. reasons: whether responses are reasoned; told: whether the template tells so.
     """
 
     template: str
@@ -27,6 +27,7 @@ class Style:
     bos: int = 0
     trims: bool = False
     reasons: bool = False
+    told: bool = True
     dated: bool = False
 
     def tokenizer(self):
@@ -218,7 +219,7 @@ STYLES = {
     ),
     "deepseek-r1, first": Style(
         _DEEPSEEK_R1.replace("OPENING", "''"), "<|Assistant|><think>\n\n</think>\n\n", "<|Assistant|>",
-        special=("<|User|>", "<|Assistant|>"), plain=_THINK, bos=1, reasons=True,
+        special=("<|User|>", "<|Assistant|>"), plain=_THINK, bos=1, reasons=True, told=False,
     ),
     "deepseek-v3.1": Style(
         _DEEPSEEK_V31, "<|Assistant|></think>",

@@ -126,7 +126,7 @@ def style(request):
     """A style with its tokenizer and how it is asked."""
     chosen = STYLES[request.param]
     made = chosen.tokenizer()
-    return chosen, made, asking(made, None, {}, None, None)
+    return chosen, made, asking(made, None, {}, None if chosen.told else True, None)
 
 
 class TestStyles:

@@ -1,6 +1,7 @@
 """Which modules write into the stream: found by what they do, placed by hand where not, and never silently wrong."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ from torch import nn
 
 from refusal.directions import random_directions, span_basis
 from refusal.errors import UserError
-from refusal.model.families import check_stream, find_stream
+from refusal.model.families import Stream, check_stream, find_stream
+from refusal.model.interventions import Rows, intervene, sequential
 from refusal.model.specimens import FAMILIES, SIZES, specimen
 from refusal.model.weights import agreement
 
@@ -82,6 +84,20 @@ def test_a_token_whose_embedding_is_zero_is_no_fault():
     model = specimen("Llama")
     assert not model.model.embed_tokens.weight[0].any()
     assert len(find_stream(model, [0, 1, 2]).all_writers) == 7
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_token_with_massive_activations(dtype):
+    """As the first of a text in many models: its rounding is larger than what other tokens hold."""
+    model = specimen("Llama")
+    model.model.embed_tokens.weight[TOKENS[0], [0, 5, 9]] = torch.tensor([2600.0, -1500.0, 800.0])
+    model.to(dtype)
+    stream = find_stream(model, TOKENS)
+    assert len(stream.all_writers) == 7
+    for left in (0, 1):
+        writers = (*stream.writers[:2], stream.writers[2][left : left + 1])
+        with pytest.raises(UserError, match=r"layer 2: its writers do not add up"):
+            check_stream(model, replace(stream, writers=writers), TOKENS)
 
 
 def test_names_and_shapes_do_not_matter():
@@ -185,8 +201,39 @@ class TestUnplaced:
             "LlamaForCausalLM: its modules cannot be found by themselves (no rule for this operation): name them by"
             " `modules.layers`, `modules.writers` and `modules.embedding` in the model file"
         )
-        placed = {"layers": "model.layers", "writers": ["self_attn", "mlp"], "embedding": ["model.embed_tokens"]}
-        assert len(find_stream(model, TOKENS, placed).all_writers) == 7
+        assert len(find_stream(model, TOKENS, BY_HAND["Llama"]).all_writers) == 7
+        # where attention and mlp end before a norm is not known then
+        normed = specimen("Gemma2")
+        stream = find_stream(normed, TOKENS, BY_HAND["Gemma2"])
+        assert len(stream.all_writers) == 7
+        with pytest.raises(UserError) as caught, intervene(stream, Rows([sequential(random_directions(1, 32, 0))])):
+            pass
+        assert str(caught.value) == (
+            "`ablation: sequential` acts on attention and mlp before the norms that follow them, which were not found"
+            " in this model: use `ablation: span`"
+        )
+
+    def test_memory_that_runs_out_is_no_fault_of_the_modules(self, monkeypatch):
+        def full(*_args, **_kwargs):
+            raise torch.OutOfMemoryError
+
+        monkeypatch.setattr("refusal.model.families.trace", full)
+        with pytest.raises(torch.OutOfMemoryError):
+            find_stream(specimen("Llama"), TOKENS)
+
+    def test_layers_that_are_not_run(self):
+        model = specimen("Llama")
+        model.model.spare = nn.ModuleList([nn.Linear(32, 32) for _ in range(3)])
+        with pytest.raises(UserError) as caught:
+            find_stream(model, TOKENS, {"layers": "model.spare"})
+        assert str(caught.value) == (
+            "LlamaForCausalLM: modules.layers: model.spare is not run on text: name the list of decoder layers"
+        )
+        spare = Stream(
+            model.model.embed_tokens, (model.model.embed_tokens,), tuple(model.model.spare), ((), (), ()), ()
+        )
+        with pytest.raises(UserError, match=r"^LlamaForCausalLM: layer 0 is not run: correct `modules\.layers` in"):
+            check_stream(model, spare, TOKENS)
 
 
 BY_HAND = {
@@ -212,7 +259,7 @@ class TestPlacedByHand:
         for count in (1, 2, 3):
             for keys in itertools.combinations(placed, count):
                 found = find_stream(model, TOKENS, {key: placed[key] for key in keys})
-                assert (found.layers, found.entry, found.writers) == (expected.layers, expected.entry, expected.writers)
+                assert found == expected
 
     @pytest.mark.parametrize(
         ("placed", "message"),
@@ -229,6 +276,18 @@ class TestPlacedByHand:
             ({"embedding": ["wte"]}, "LlamaForCausalLM: modules.embedding: wte: no such module; it has model, lm_head"),
             ({"writers": ["self_attn"]}, "LlamaForCausalLM: layer 0: its writers do not add up to what it writes "),
             ({"writers": ["self_attn", "input_layernorm"]}, "LlamaForCausalLM: layer 0: its writers do not add up "),
+            (
+                {"writers": ["self_attn", "mlp", "input_layernorm"]},
+                "LlamaForCausalLM: model.layers.0.input_layernorm is not added to the residual stream: leave it out of",
+            ),
+            (
+                {"embedding": ["model.embed_tokens", "model.norm"]},
+                "LlamaForCausalLM: model.norm is not added to the residual stream: leave it out of `modules.embedding`",
+            ),
+            (
+                {"writers": ["self_attn.k_proj", "mlp"]},
+                "LlamaForCausalLM: model.layers.0.self_attn.k_proj gives no vectors of the stream's width 32: correct",
+            ),
             (
                 {"embedding": ["model.norm"]},
                 "LlamaForCausalLM: layer 0: something besides the embedding writes into its input (relative gap ",

@@ -1,5 +1,7 @@
 """First tokens of a model's replies, and the step that proposes refusal tokens from them."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,20 @@ def test_mean_probabilities(chat):
     expected = [chat.model(torch.tensor([row])).logits[0, -1].float().softmax(-1).double().numpy() for row in rows]
     np.testing.assert_allclose(found, np.mean(expected, 0), atol=1e-6)
     assert found.sum() == pytest.approx(1, abs=1e-6)
+
+
+def test_logits_that_overflow_are_said(chat, monkeypatch):
+    from refusal.model import first_tokens
+
+    logits = torch.zeros(3, 264)
+    logits[1, 5] = torch.inf
+    monkeypatch.setattr(first_tokens, "baseline_logits", lambda *_: logits)
+    with pytest.raises(UserError) as caught:
+        first_token_probabilities(chat, [[1], [2], [3]], Room(2))
+    assert str(caught.value) == (
+        "unablated: the probability of a first token of prompt 1 is nan: the model's logits overflow; use dtype float32"
+        " or bfloat16"
+    )
 
 
 @pytest.fixture
@@ -105,6 +121,15 @@ class TestStage:
         assert caplog.messages[0] == "refusal_tokens: 0 of 1 items to compute"
         proposed(at, "--seed", 7)
         assert "refusal_tokens: 1 of 1 items to compute" in caplog.messages
+
+    def test_the_published_draw_is_from_one_stream_and_leaves_nothing_out(self, at, monkeypatch):
+        asked = contrasts(monkeypatch, (80, 0.9, 0.0))
+        proposed(at, "--sampling", "published", "--train", 12)
+        assert asked == [sorted(f"{kind} {number}" for number in range(12)) for kind in ("harmful", "harmless")]
+        random.seed(42)
+        pools = [[f"{kind} {number}" for number in range(12)] for kind in ("harmful", "harmless")]
+        proposed(at, "--sampling", "published")
+        assert asked[2:] == [sorted(random.sample(pool, 8)) for pool in pools]
 
     def test_a_model_that_hardly_refuses(self, at, monkeypatch, caplog):
         contrasts(monkeypatch, (80, 0.3, 0.01), (81, 0.1, 0.0))

@@ -75,6 +75,22 @@ class TestModelStep:
             describe(identity("Llama").parent / "model", tmp_path / "model.json", template_options={"style": "short"})
         assert not (tmp_path / "model.json").exists()
 
+    def test_a_template_that_leaves_the_system_prompt_out(self, identity, tmp_path):
+        (tmp_path / "template.jinja").write_text(
+            "{% for message in messages if message.role == 'user' %}"
+            + TEMPLATE.replace("messages", "[message]")
+            + "{% endfor %}"
+        )
+        template = {"chat_template": tmp_path / "template.jinja"}
+        folder = identity("Llama").parent / "model"
+        with pytest.raises(UserError) as caught:
+            describe(folder, tmp_path / "model.json", system_prompt="Be kind.", **template)
+        assert str(caught.value) == (
+            "the chat template leaves the system prompt out: change `system_prompt` or `chat_template`"
+        )
+        for empty in (None, ""):
+            describe(folder, tmp_path / "model.json", system_prompt=empty, **template)
+
     def test_a_model_that_brings_its_own_code(self, identity, tmp_path, monkeypatch):
         """It is neither run nor asked about."""
         shutil.copytree(identity("Llama").parent / "model", tmp_path / "model")

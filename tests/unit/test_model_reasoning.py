@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import build_tokenizer, describe, script
+from conftest import ROOT, build_tokenizer, describe, script
 from templates import STYLES
 
 from refusal.artifacts import read_json, read_jsonl, write_jsonl, write_tensors
@@ -15,12 +15,15 @@ from refusal.model.loading import load
 from refusal.model.reasoning import KNOWN, Asking, ThinkBlock, asking, from_record, split
 from refusal.model.specimens import specimen
 
-THINK, HARMONY = KNOWN
-OWN = {"opening": "[THINK]", "closing": "[/THINK]", "empty": "[THINK][/THINK]"}
+THINK, BRACKETS, HARMONY = KNOWN
+OWN = {"opening": "(", "closing": ")", "empty": "()"}
 
 
 def asked(name, system_prompt=None, options=None, thinking=None, think_block=None):
+    """Of a template that does not tell whether the model reasons, it is said."""
     tokenizer = STYLES[name].tokenizer()
+    if thinking is None and think_block is None and not STYLES[name].told:
+        thinking = True
     return tokenizer, asking(tokenizer, system_prompt, options or {}, thinking, think_block)
 
 
@@ -69,12 +72,27 @@ class TestAsking:
 
     def test_a_block_of_another_kind(self):
         scored, answered = starts("mistral-0.3", think_block=OWN)
-        assert (scored, answered) == ("[/INST][THINK][/THINK]", "[/INST]")
+        assert (scored, answered) == ("[/INST]()", "[/INST]")
         assert asked("mistral-0.3", think_block=OWN)[1].block == ThinkBlock(**OWN)
 
     def test_a_model_that_does_not_reason_whatever_its_template_names(self):
         assert starts("deepseek-r1, first", think_block="none") == ["<|Assistant|>"] * 2
         assert asked("deepseek-r1, first", think_block="none")[1] == Asking()
+
+    @pytest.mark.parametrize("tags", [THINK, BRACKETS])
+    def test_a_template_that_only_strips_a_block(self, tags):
+        """As those of some models that do not reason: nothing in it tells."""
+        stripping = f"{{{{ messages[-1].content.split('{tags.closing}')[-1] }}}}<user>"
+        tokenizer = build_tokenizer(stripping + "{% if add_generation_prompt %}<assistant>{% endif %}")
+        with pytest.raises(UserError) as caught:
+            asking(tokenizer, None, {}, None, None)
+        assert str(caught.value) == (
+            f"the chat template names {tags.closing}, and neither starts a reply with it nor has a switch for it, so"
+            " whether the model reasons cannot be told: set `thinking: true`, or `think_block: none` if it does not"
+        )
+        assert asking(tokenizer, None, {}, None, "none") == Asking()
+        said = asking(tokenizer, None, {}, True, None)
+        assert (said.scored, said.answered, said.block) == (Rendering({}, tags.empty), PLAIN, tags)
 
     @pytest.mark.parametrize("thinking", [True, False])
     def test_thinking_of_a_model_without_a_block(self, thinking):
@@ -174,7 +192,7 @@ class TestSplit:
         assert reply("qwen-3", "No </think> so", thinking=False) == (None, "No </think> so")
 
 
-WRITTEN = {"Hi": ("<think>\nHm.\n</think>\n\nNo.", 2), "Go": ("<think>\nHm, what if", None)}
+WRITTEN = {"Hi": ("<think>\nI cannot say.\n</think>\n\nYes.", 2), "Go": ("<think>\nHm, what if", None)}
 """Instruction -> a reply that ends, or is cut, and its stop token."""
 
 
@@ -246,7 +264,7 @@ class TestStages:
         given = self.written(monkeypatch)
         first, second = self.completed(at)
         assert given[0].endswith("<|im_start|>assistant\n")
-        assert (first["reasoning"], first["response"]) == ("<think>\nHm.\n</think>", "No.")
+        assert (first["reasoning"], first["response"]) == ("<think>\nI cannot say.\n</think>\n\n", "Yes.")
         assert (second["reasoning"], second["response"]) == ("<think>\nHm, what if", "")
         assert (first["finish_reason"], second["finish_reason"]) == ("stop", "length")
         assert load(at / "model.json").tokenizer.decode(first["token_ids"]) == WRITTEN["Hi"][0]
@@ -255,6 +273,15 @@ class TestStages:
             "none: 1 of 2 responses end within their reasoning and answer nothing: raise completions.max_new_tokens, or"
             " set `thinking: false` in the model file"
         ]
+
+    def test_the_answer_alone_is_judged(self, at, monkeypatch):
+        self.written(monkeypatch)
+        self.completed(at)
+        judgements, output = script("judgements"), at / "none" / "judgements" / "published" / "harmful.jsonl"
+        flags = ["--judge", ROOT / "config" / "judges" / "published.yaml", "--cache", at / "cache", "--outputs", output]
+        flags += ["--completions", at / "none" / "completions" / "harmful.jsonl"]
+        judgements.main(judgements.parser().parse_args([str(flag) for flag in flags]))
+        assert [row["verdict"] for row in read_jsonl(output)] == ["compliance", "invalid"]
 
     def test_the_loss_on_its_own_responses_takes_them_whole(self, at, monkeypatch):
         from refusal.model import loss

@@ -139,6 +139,20 @@ class TestScript:
         assert [message.split(",")[0] for message in said] == ["Mixtral", "Glm4"]
         assert said[1].endswith("a matrix behind 6 norms")
 
+    def test_a_writer_that_was_not_found_fails(self, monkeypatch):
+        """On both sides it is missing, so the logits are equal: what is left in the stream tells."""
+        from refusal.model import families
+
+        def partly(model, token_ids):
+            stream = find_stream(model, token_ids)
+            return replace(stream, writers=(*stream.writers[:-1], stream.writers[-1][:1]))
+
+        monkeypatch.setattr(families, "find_stream", partly)
+        with pytest.raises(
+            UserError, match=r"^Llama, random: the stream keeps a cosine of 0\.\d+ > 1e-05 \(1 of 1\): abl"
+        ):
+            self.run("--families", "Llama")
+
     @pytest.mark.parametrize(
         ("flags", "message"),
         [

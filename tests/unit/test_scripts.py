@@ -434,7 +434,8 @@ class TestSummary:
                 self.summarized(tmp_path, ["none", "0"])
         assert str(caught.value) == (
             f"{tmp_path / '0' / 'scores.json'}: was measured with the direction of position -2, layer 3, which does not"
-            " have this rank in ranking.csv: rank with the thresholds of the published run"
+            " have this rank in ranking.csv: rank with the filters of the published run (a tie"
+            " for the best goes to the lower layer here)"
         )
 
     def test_files_that_do_not_fit_together(self, tmp_path):

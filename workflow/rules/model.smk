@@ -98,8 +98,9 @@ rule refusal_tokens:
     params:
         code=code_version("refusal_tokens"),
         train=setting("prompts", "counts", "train"),
+        sampling=setting("prompts", "sampling"),
         seed=setting("seed"),
     shell:
         "python scripts/refusal_tokens.py --model {input.model} --harmful {input.harmful:q} --harmless {input.harmless:q}"
-        " --test-files {input.test:q} --train {params.train} --seed {params.seed} --output {output}"
-        f" {RUN} --log {{log}}"
+        " --test-files {input.test:q} --train {params.train} --sampling {params.sampling} --seed {params.seed}"
+        f" --output {{output}} {RUN} --log {{log}}"

@@ -19,6 +19,9 @@ _ASKED = ("attention_mask", "position_ids", "past_key_values", "logits_to_keep")
 _NOTHING = 1e-30
 """A length below which a token is nothing."""
 
+_ADDED = 1e-2
+"""The number that a writer's output is added by, below which it is not added; families scale by 0.1 and more."""
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -27,7 +30,8 @@ class Stream:
     embedding: of tokens. entry: modules whose outputs add up to resid_pre(0), the embedding and what joins it (learned
     positions), or a norm after it. layers: decoder layers in order. writers: per layer, the modules whose outputs are
     added to the stream (attention, mlp; or the norms after them, where the family has those). blocks: the same without
-    such norms, where the published scripts act. in_tuples: whether layers return the stream in a tuple.
+    such norms, where the published scripts act; empty where they were not found. in_tuples: whether layers return the
+    stream in a tuple.
     """
 
     embedding: nn.Module
@@ -60,9 +64,7 @@ def find_stream(model: nn.Module, token_ids: Sequence[int], placed: Mapping[str,
     _refuse_unfit(model)
     placed = placed or {}
     embedding = model.get_input_embeddings()
-    traced = (
-        _traced(model, token_ids, _device(embedding)) if {"layers", "writers", "embedding"} - set(placed) else Trace()
-    )
+    traced = _traced(model, token_ids, _device(embedding), all_placed={"layers", "writers", "embedding"} <= set(placed))
     path, layers = _layers(model, traced, placed.get("layers"))
     if "embedding" in placed:
         entry = tuple(_at(model, one, f"modules.embedding: {one}", type(model).__name__) for one in placed["embedding"])
@@ -77,6 +79,8 @@ def find_stream(model: nn.Module, token_ids: Sequence[int], placed: Mapping[str,
     blocks = tuple(
         tuple(_block(traced, writer, layer) for writer in inside) for layer, inside in zip(layers, writers, strict=True)
     )
+    if any(block is None for inside in blocks for block in inside):
+        blocks = ()
     found = Stream(embedding, entry, layers, writers, blocks)
     return replace(found, in_tuples=check_stream(model, found, token_ids))
 
@@ -87,12 +91,13 @@ def check_stream(model: nn.Module, stream: Stream, token_ids: Sequence[int]) -> 
 
     A number: some families scale the embedding or what a layer adds. A norm's output is no multiple of its input.
     Returns: whether layers return the stream in a tuple.
-    Raises: UserError that names the layer where the sum does not hold, so that no ablation is silently partial.
+    Raises: UserError that names the layer where the sum does not hold, or the module that is not part of it, so that
+        no ablation is silently partial or acts on something else.
     """
     name = type(model).__name__
     before: dict[int, torch.Tensor] = {}
     after: dict[int, torch.Tensor] = {}
-    written: dict[int, list[torch.Tensor]] = {number: [] for number in range(-1, len(stream.layers))}
+    written: dict[int, dict[nn.Module, torch.Tensor]] = {number: {} for number in range(-1, len(stream.layers))}
     tuples: list[bool] = []
 
     def enter(number):
@@ -109,7 +114,10 @@ def check_stream(model: nn.Module, stream: Stream, token_ids: Sequence[int]) -> 
         return hook
 
     def collect(number):
-        return lambda _module, _args, output: written[number].append(_copied(first(output)))
+        def hook(module, _args, output):
+            written[number][module] = _copied(first(output))
+
+        return hook
 
     with ExitStack() as hooks:
         for writer in stream.entry:
@@ -122,22 +130,43 @@ def check_stream(model: nn.Module, stream: Stream, token_ids: Sequence[int]) -> 
         model(torch.tensor([list(token_ids)], device=stream.device), use_cache=False)
     # rounding of each addition: bf16 keeps 8 bits
     tolerance = 1e-4 if model.dtype in (torch.float32, torch.float64) else 2e-2
-    expected = _nearest_sum(written[-1], before[0])
+    if idle := [number for number in range(len(stream.layers)) if number not in after]:
+        raise UserError(f"{name}: layer {idle[0]} is not run: correct `modules.layers` in the model file")
+    path = {module: where for where, module in model.named_modules()}
+
+    def fitted(modules, number, whole, *parts) -> float:
+        """The gap of a sum, all of whose modules must be part of it."""
+        key = "embedding" if number < 0 else "writers"
+        for module in modules:
+            if module not in written[number] or written[number][module].shape[-1] != whole.shape[-1]:
+                raise UserError(
+                    f"{name}: {path[module]} gives no vectors of the stream's width {whole.shape[-1]}: correct"
+                    f" `modules.{key}` in the model file"
+                )
+        outputs = [written[number][module] for module in modules]
+        numbers, gap = _fit([*parts, *outputs], whole)
+        for module, output, times in zip(modules, outputs, numbers[len(parts) :], strict=True):
+            if gap < tolerance and output.any() and abs(times) < _ADDED:
+                raise UserError(
+                    f"{name}: {path[module]} is not added to the residual stream: leave it out of `modules.{key}` in"
+                    " the model file"
+                )
+        return gap
+
     for number in range(len(stream.layers)):
-        gap = _gap(before[number], expected)
+        gap = _fit([after[number - 1]], before[number])[1] if number else fitted(stream.entry, -1, before[0])
         if not gap < tolerance:
             raise UserError(
                 f"{name}: layer {number}: something besides {'the embedding' if number == 0 else 'the layers before'}"
                 f" writes into its input (relative gap {gap:.2g}): name the modules by"
                 f" `modules.{'embedding' if number == 0 else 'layers'}` in the model file"
             )
-        gap = _gap(after[number], _nearest_sum([before[number], *written[number]], after[number]))
+        gap = fitted(stream.writers[number], number, after[number], before[number])
         if not gap < tolerance:
             raise UserError(
                 f"{name}: layer {number}: its writers do not add up to what it writes (relative gap {gap:.2g}):"
                 " correct `modules.writers` in the model file"
             )
-        expected = after[number]
     return all(tuples)
 
 
@@ -159,10 +188,15 @@ def _refuse_unfit(model: nn.Module) -> None:
         raise UserError(f"{name}: its forward takes no {', '.join(missing)}: unsupported family")
 
 
-def _traced(model: nn.Module, token_ids: Sequence[int], device: torch.device) -> Trace:
+def _traced(model: nn.Module, token_ids: Sequence[int], device: torch.device, all_placed: bool) -> Trace:
+    """The traced pass; an empty trace where that fails and nothing needs it."""
     try:
         return trace(model, token_ids, device)
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:  # an operation that autograd has no rule for
+        if all_placed:
+            return Trace()
         said = " ".join(str(error).split())[:200]
         raise UserError(
             f"{type(model).__name__}: its modules cannot be found by themselves ({said}): name them by"
@@ -177,6 +211,8 @@ def _layers(model: nn.Module, traced: Trace, path: str | None) -> tuple[str, tup
         placed = _at(model, path, f"modules.layers: {path}", name)
         if not isinstance(placed, nn.ModuleList) or not len(placed):
             raise UserError(f"{name}: modules.layers: {path} is no list of modules: name the list of decoder layers")
+        if traced.received and not all(layer in traced.received and layer in traced.returned for layer in placed):
+            raise UserError(f"{name}: modules.layers: {path} is not run on text: name the list of decoder layers")
         return path, tuple(placed)
     count = model.config.get_text_config().num_hidden_layers
 
@@ -214,14 +250,16 @@ def _writers(model: nn.Module, traced: Trace, layer: nn.Module, path: str) -> tu
         ) from None
 
 
-def _block(traced: Trace, writer: nn.Module, layer: nn.Module) -> nn.Module:
-    """The attention or mlp itself: a writer that multiplies by no matrix is a norm after one."""
-    if any(weight.dim() > 1 for weight in writer.parameters()) or writer not in traced.received:
+def _block(traced: Trace, writer: nn.Module, layer: nn.Module) -> nn.Module | None:
+    """The attention or mlp itself: a writer that multiplies by no matrix is a norm after one. None: not found."""
+    if any(weight.dim() > 1 for weight in writer.parameters()):
         return writer
+    if writer not in traced.received:
+        return None
     try:
         return traced.summands(traced.received[writer], None, layer)[0]
     except UntraceableError:  # what the norm is given is more than a module's output
-        return writer
+        return None
 
 
 def _at(root: nn.Module, path: str, key: str, where: str) -> nn.Module:
@@ -236,15 +274,18 @@ def _copied(hidden: torch.Tensor) -> torch.Tensor:
     return hidden.detach().double().cpu().clone()
 
 
-def _nearest_sum(parts: Sequence[torch.Tensor], whole: torch.Tensor) -> torch.Tensor:
-    """The sum of the parts, each times a number, that is nearest to the whole."""
+def _fit(parts: Sequence[torch.Tensor], whole: torch.Tensor) -> tuple[list[float], float]:
+    """The numbers by which the parts' sum comes nearest to the whole, and the largest gap of a token.
+
+    Each token is measured by the longest of its parts and the whole, which its rounding goes by: so one with massive
+    activations (arXiv:2402.17762) neither decides the numbers alone nor hides the others.
+    """
     if not parts:
-        return torch.zeros_like(whole)
-    stacked = torch.stack([part.expand_as(whole).reshape(-1) for part in parts], dim=1)
-    return (stacked @ torch.linalg.lstsq(stacked, whole.reshape(-1, 1)).solution).reshape(whole.shape)
-
-
-def _gap(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """Largest difference of a token, as a share of its norm: a token with massive activations hides no other."""
-    lengths = found.norm(dim=-1).clamp(min=_NOTHING)  # a padding token's embedding may be zero
-    return float(((found - expected).norm(dim=-1) / lengths).max())
+        return [], float("inf")
+    every = torch.stack([*(part.expand_as(whole) for part in parts), whole])
+    lengths = every.norm(dim=-1, keepdim=True).amax(0).clamp(min=_NOTHING)  # a padding token's embedding may be zero
+    *scaled, target = (one.reshape(-1) for one in every / lengths)
+    stacked = torch.stack(scaled, dim=1)
+    numbers = torch.linalg.lstsq(stacked, target[:, None]).solution
+    left = (target[:, None] - stacked @ numbers).reshape(whole.shape)
+    return numbers.flatten().tolist(), float(left.norm(dim=-1).max())

@@ -11,6 +11,7 @@ import torch
 
 from refusal.artifacts import read_tensors
 from refusal.directions import sequential_write, unit
+from refusal.errors import UserError
 from refusal.model.families import Stream
 from refusal.model.tracing import entering, first, with_entering, with_first
 
@@ -149,7 +150,15 @@ def _padded(parts: Sequence[np.ndarray], k: int) -> torch.Tensor:
 
 @contextmanager
 def intervene(stream: Stream, rows: Rows) -> Iterator[Rows]:
-    """Within the block, every forward pass of the model does to each row what `rows` says."""
+    """Within the block, every forward pass of the model does to each row what `rows` says.
+
+    Raises: UserError, places of the published hooks that were not found.
+    """
+    if "published" in rows.projections and not stream.blocks:
+        raise UserError(
+            "`ablation: sequential` acts on attention and mlp before the norms that follow them, which were not found"
+            " in this model: use `ablation: span`"
+        )
 
     def ablated(places):
         return lambda _module, _args, output: with_first(output, rows.ablate(first(output), places))

@@ -72,10 +72,22 @@ class ChatModel:
 
     @cached_property
     def key_value_bytes(self) -> int:
-        """Bytes of keys and values of a token, all layers: measured, since families keep them in sizes of their own."""
-        cache, token = KeyValues(len(self.stream.layers)), torch.tensor([[self.pad]], device=self.device)
-        with torch.no_grad():
-            self.model(input_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        """Bytes of keys and values of a token, all layers: measured, since families keep them in sizes of their own.
+
+        Raises: UserError, layers that keep something else, or none of their own.
+        """
+        name, token = type(self.model).__name__, torch.tensor([[self.pad]], device=self.device)
+        cache = KeyValues(len(self.stream.layers))
+        try:
+            with torch.no_grad():
+                self.model(input_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        except (AttributeError, IndexError, TypeError, ValueError) as error:  # what another kind of cache is asked for
+            said = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"{name}: its layers keep more than keys and values ({said}): unsupported family"
+            ) from error
+        if not all(layer.is_initialized for layer in cache.layers):
+            raise UserError(f"{name}: some of its layers keep no keys and values of their own: unsupported family")
         return cache.nbytes
 
     @property
@@ -121,7 +133,7 @@ def load(identity: Path, device_map: str = "auto") -> ChatModel:
     model.eval().requires_grad_(False)
     suffix = tuple(token["id"] for token in record["positions"])
     stream = find_stream(model, suffix, record["identity"].get("modules"))
-    return ChatModel(
+    chat = ChatModel(
         model=model,
         tokenizer=tokenizer,
         stream=stream,
@@ -131,6 +143,8 @@ def load(identity: Path, device_map: str = "auto") -> ChatModel:
         stop_tokens=tuple(record["identity"]["stop_tokens"]),
         asking=from_record(record["identity"].get("asking")),
     )
+    _ = chat.key_value_bytes  # now, so that a family whose cache is of another kind is refused before any work
+    return chat
 
 
 def _device_map(chosen: str) -> str | dict[str, Any] | None:

@@ -30,8 +30,14 @@ class ThinkBlock:
     empty: str
 
 
-KNOWN = (
+_TAGGED = (
     ThinkBlock("<think>", "</think>", "<think>\n\n</think>\n\n"),
+    ThinkBlock("[THINK]", "[/THINK]", "[THINK][/THINK]"),
+)
+"""Tags around the reasoning. Templates of models that do not reason may name them too, to strip them."""
+
+KNOWN = (
+    *_TAGGED,
     # the harmony format of gpt-oss: messages of several channels, of which the last is the answer
     ThinkBlock(
         "<|channel|>",
@@ -93,7 +99,8 @@ def asking(
         thinking: True: responses are reasoned; False: they too start after an empty think block; None: as the template
             does by itself.
         think_block: opening, closing and empty, for a template that does not name them; NO_BLOCK for none.
-    Raises: UserError, options that the template does not read, or `thinking` of a model that has no way to.
+    Raises: UserError, options that the template does not read, `thinking` of a model that has no way to, or a template
+        off which it cannot be read whether the model reasons.
     """
     template.check_options(tokenizer, options)
     natural = Rendering(options)
@@ -115,6 +122,12 @@ def asking(
     switch = next(switches, None)
     if switch in options and thinking is not None:
         raise UserError(f"template_options: {switch}: `thinking` sets it: leave one of them out")
+    told = switch or think_block is not None or thinking is not None or block not in _TAGGED
+    if not told and not text(natural).rstrip().endswith((block.opening, block.closing)):
+        raise UserError(
+            f"the chat template names {block.closing}, and neither starts a reply with it nor has a switch for it, so"
+            " whether the model reasons cannot be told: set `thinking: true`, or `think_block: none` if it does not"
+        )
     quiet = Rendering({**options, switch: False}) if switch else natural
     scored = Rendering(quiet.options, "" if _starts_answer(text(quiet), block, switch) else _rest(text(quiet), block))
     if thinking is False:

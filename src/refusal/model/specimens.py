@@ -24,7 +24,8 @@ _SPREAD = 0.3
 _BIASED = {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}
 _EXPERTS = {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
 _SLIDING = {"sliding_window": 8}
-_GEMMA = {**_SLIDING, "query_pre_attn_scalar": 8}
+_SOME_SLIDING = {**_SLIDING, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+_GEMMA = {**_SOME_SLIDING, "query_pre_attn_scalar": 8}
 _LATENT = {
     "n_routed_experts": 4,
     "first_k_dense_replace": 1,
@@ -49,7 +50,7 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "Gemma": ("Gemma", {}),
     "Gemma2": ("Gemma2", _GEMMA),
     "Gemma3": ("Gemma3Text", _GEMMA),
-    "Phi3": ("Phi3", {}),
+    "Phi3": ("Phi3", _SLIDING),
     "Olmo2": ("Olmo2", {}),
     "SmolLM3": ("SmolLM3", {}),
     "Mixtral": ("Mixtral", _EXPERTS),
@@ -59,7 +60,7 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "DeepseekV3": ("DeepseekV3", {**_EXPERTS, **_LATENT}),
     "Llama4": ("Llama4Text", {**_EXPERTS, "intermediate_size_mlp": 48}),
     "Cohere": ("Cohere", {"logit_scale": 1.0}),
-    "Cohere2": ("Cohere2", {**_SLIDING, "logit_scale": 1.0}),
+    "Cohere2": ("Cohere2", {**_SOME_SLIDING, "logit_scale": 1.0}),
     "Granite": ("Granite", {"residual_multiplier": 0.5, "embedding_multiplier": 3.0}),
     "Glm4": ("Glm4", {}),
     "Starcoder2": ("Starcoder2", {}),

@@ -28,8 +28,9 @@ class Agreement:
     """Ablation by hooks beside ablation by weights, on the same rows.
 
     difference: largest |difference| of their logits; effect: largest |difference| that ablation makes; leftover:
-    largest |cosine| of the stream at any layer's input to a direction of the basis; matrices: paths of writers that
-    needed a matrix of their own behind them (norms: their weight is a diagonal, which no projection leaves one).
+    largest |cosine| of the stream, at any layer's input or behind the last, to a direction of the basis; matrices:
+    paths of writers that needed a matrix of their own behind them (norms: their weight is a diagonal, which no
+    projection leaves one).
     """
 
     difference: float
@@ -73,14 +74,17 @@ def agreement(model: nn.Module, stream: Stream, basis: np.ndarray, rows: Sequenc
     matrices = project_weights(model, stream, basis)
     units, seen = torch.from_numpy(np.asarray(basis)).to(stream.device), [0.0]
 
-    def look(_module, args, kwargs):
-        hidden = entering(args, kwargs)
+    def look(hidden):
         cosines = hidden @ units.T.to(hidden.device) / hidden.norm(dim=-1, keepdim=True).clamp(min=1e-30)
         seen.append(float(cosines.abs().max()))
 
     with ExitStack() as hooks:
         for layer in stream.layers:
-            hooks.callback(layer.register_forward_pre_hook(look, with_kwargs=True).remove)
+            before = layer.register_forward_pre_hook(
+                lambda _, args, kwargs: look(entering(args, kwargs)), with_kwargs=True
+            )
+            hooks.callback(before.remove)
+        hooks.callback(stream.layers[-1].register_forward_hook(lambda _, args, output: look(first(output))).remove)
         projected = logits()
     return Agreement(_largest(hooked, projected), _largest(hooked, plain), max(seen), tuple(matrices))
 
