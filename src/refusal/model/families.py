@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -85,7 +85,6 @@ def find_stream(model: nn.Module, token_ids: Sequence[int], placed: Mapping[str,
     return replace(found, in_tuples=check_stream(model, found, token_ids))
 
 
-@torch.no_grad()
 def check_stream(model: nn.Module, stream: Stream, token_ids: Sequence[int]) -> bool:
     """Check on one short input that the stream is the sum of the writers' outputs, each times a number of its own.
 
@@ -95,79 +94,100 @@ def check_stream(model: nn.Module, stream: Stream, token_ids: Sequence[int]) -> 
         no ablation is silently partial or acts on something else.
     """
     name = type(model).__name__
-    before: dict[int, torch.Tensor] = {}
-    after: dict[int, torch.Tensor] = {}
-    written: dict[int, dict[nn.Module, torch.Tensor]] = {number: {} for number in range(-1, len(stream.layers))}
-    tuples: list[bool] = []
-
-    def enter(number):
-        def hook(_module, args, kwargs):
-            before[number] = _copied(entering(args, kwargs))
-
-        return hook
-
-    def leave(number):
-        def hook(_module, _args, output):
-            after[number] = _copied(first(output))
-            tuples.append(isinstance(output, tuple))
-
-        return hook
-
-    def collect(number):
-        def hook(module, _args, output):
-            written[number][module] = _copied(first(output))
-
-        return hook
-
-    with ExitStack() as hooks:
-        for writer in stream.entry:
-            hooks.callback(writer.register_forward_hook(collect(-1)).remove)
-        for number, layer in enumerate(stream.layers):
-            hooks.callback(layer.register_forward_pre_hook(enter(number), with_kwargs=True).remove)
-            hooks.callback(layer.register_forward_hook(leave(number)).remove)
-            for writer in stream.writers[number]:
-                hooks.callback(writer.register_forward_hook(collect(number)).remove)
-        model(torch.tensor([list(token_ids)], device=stream.device), use_cache=False)
+    seen = _observe(model, stream, token_ids)
     # rounding of each addition: bf16 keeps 8 bits
     tolerance = 1e-4 if model.dtype in (torch.float32, torch.float64) else 2e-2
-    if idle := [number for number in range(len(stream.layers)) if number not in after]:
+    if idle := [number for number in range(len(stream.layers)) if number not in seen.left]:
         raise UserError(f"{name}: layer {idle[0]} is not run: correct `modules.layers` in the model file")
-    path = {module: where for where, module in model.named_modules()}
-
-    def fitted(modules, number, whole, *parts) -> float:
-        """The gap of a sum, all of whose modules must be part of it."""
-        key = "embedding" if number < 0 else "writers"
-        for module in modules:
-            if module not in written[number] or written[number][module].shape[-1] != whole.shape[-1]:
-                raise UserError(
-                    f"{name}: {path[module]} gives no vectors of the stream's width {whole.shape[-1]}: correct"
-                    f" `modules.{key}` in the model file"
-                )
-        outputs = [written[number][module] for module in modules]
-        numbers, gap = _fit([*parts, *outputs], whole)
-        for module, output, times in zip(modules, outputs, numbers[len(parts) :], strict=True):
-            if gap < tolerance and output.any() and abs(times) < _ADDED:
-                raise UserError(
-                    f"{name}: {path[module]} is not added to the residual stream: leave it out of `modules.{key}` in"
-                    " the model file"
-                )
-        return gap
-
-    for number in range(len(stream.layers)):
-        gap = _fit([after[number - 1]], before[number])[1] if number else fitted(stream.entry, -1, before[0])
+    for number, writers in enumerate(stream.writers):
+        entered, left = seen.entered[number], seen.left[number]
+        if number == 0:
+            gap, key, what = _misfit(model, seen, stream.entry, [], entered, tolerance), "embedding", "the embedding"
+        else:
+            gap, key, what = _fit([seen.left[number - 1]], entered)[1], "layers", "the layers before"
         if not gap < tolerance:
             raise UserError(
-                f"{name}: layer {number}: something besides {'the embedding' if number == 0 else 'the layers before'}"
-                f" writes into its input (relative gap {gap:.2g}): name the modules by"
-                f" `modules.{'embedding' if number == 0 else 'layers'}` in the model file"
+                f"{name}: layer {number}: something besides {what} writes into its input (relative gap {gap:.2g}): name"
+                f" the modules by `modules.{key}` in the model file"
             )
-        gap = fitted(stream.writers[number], number, after[number], before[number])
+        gap = _misfit(model, seen, writers, [entered], left, tolerance)
         if not gap < tolerance:
             raise UserError(
                 f"{name}: layer {number}: its writers do not add up to what it writes (relative gap {gap:.2g}):"
                 " correct `modules.writers` in the model file"
             )
-    return all(tuples)
+    return all(seen.tuples)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One pass: what entered and left each layer, what each writer gave, and which layers return tuples."""
+
+    entered: dict[int, torch.Tensor] = field(default_factory=dict)
+    left: dict[int, torch.Tensor] = field(default_factory=dict)
+    written: dict[nn.Module, torch.Tensor] = field(default_factory=dict)
+    tuples: list[bool] = field(default_factory=list)
+
+
+@torch.no_grad()
+def _observe(model: nn.Module, stream: Stream, token_ids: Sequence[int]) -> _Seen:
+    seen = _Seen()
+
+    def enter(number):
+        def hook(_module, args, kwargs):
+            seen.entered[number] = _copied(entering(args, kwargs))
+
+        return hook
+
+    def leave(number):
+        def hook(_module, _args, output):
+            seen.left[number] = _copied(first(output))
+            seen.tuples.append(isinstance(output, tuple))
+
+        return hook
+
+    def write(module, _args, output):
+        seen.written[module] = _copied(first(output))
+
+    with ExitStack() as hooks:
+        for writer in stream.all_writers:
+            hooks.callback(writer.register_forward_hook(write).remove)
+        for number, layer in enumerate(stream.layers):
+            hooks.callback(layer.register_forward_pre_hook(enter(number), with_kwargs=True).remove)
+            hooks.callback(layer.register_forward_hook(leave(number)).remove)
+        model(torch.tensor([list(token_ids)], device=stream.device), use_cache=False)
+    return seen
+
+
+def _misfit(
+    model: nn.Module,
+    seen: _Seen,
+    modules: Sequence[nn.Module],
+    others: Sequence[torch.Tensor],
+    whole: torch.Tensor,
+    tolerance: float,
+) -> float:
+    """The gap of a sum of modules' outputs and others.
+
+    Raises: UserError, a module that gave nothing that could be added, or was not added where the sum holds.
+    """
+    path = {module: where for where, module in model.named_modules()}
+    name, key = type(model).__name__, "writers" if others else "embedding"
+    for module in modules:
+        if module not in seen.written or seen.written[module].shape[-1] != whole.shape[-1]:
+            raise UserError(
+                f"{name}: {path[module]} gives no vectors of the stream's width {whole.shape[-1]}: correct"
+                f" `modules.{key}` in the model file"
+            )
+    outputs = [seen.written[module] for module in modules]
+    numbers, gap = _fit([*others, *outputs], whole)
+    for module, output, times in zip(modules, outputs, numbers[len(others) :], strict=True):
+        if gap < tolerance and output.any() and abs(times) < _ADDED:
+            raise UserError(
+                f"{name}: {path[module]} is not added to the residual stream: leave it out of `modules.{key}` in the"
+                " model file"
+            )
+    return gap
 
 
 def _device(embedding: nn.Module) -> torch.device:
