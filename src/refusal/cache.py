@@ -22,6 +22,9 @@ log = logging.getLogger("refusal")
 
 _DAY = 86400.0
 
+ANSWERS = "answers"
+"""The folder of what models that judge have answered (`refusal.answers`): paid for, so it is never pruned."""
+
 Run = Mapping[str, Any]
 Name = TypeVar("Name")
 
@@ -104,11 +107,11 @@ def sizes(root: Path) -> dict[str, tuple[int, int]]:
 
 
 def prune(root: Path, results: Path) -> int:
-    """Delete the items that no file under `results` was made from; returns how many."""
+    """Delete the items that no file under `results` was made from, answers of judges aside; returns how many."""
     used = {key for record in results.rglob("*.spec.json") for key in read_json(record).get("run", {}).get("items", ())}
     removed = 0
     for folder in root.glob("*/*"):
-        if folder.name not in used and not _being_written(folder):
+        if folder.parent.name != ANSWERS and folder.name not in used and not _being_written(folder):
             shutil.rmtree(folder)
             removed += 1
     return removed

@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 
 from refusal.checking import find_faults, read_judge, read_yaml, schema
 from refusal.errors import UserError
+from refusal.judges.base import KINDS
 from refusal.study import combination_ids
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +55,9 @@ def model_schema(source):
 
 
 def judge_schema(kind):
-    return schema("judge")["then" if kind == "contains" else "else"]
+    return next(
+        branch["then"] for branch in schema("judge")["allOf"] if branch["if"]["properties"]["kind"]["const"] == kind
+    )
 
 
 def test_the_reader_of_comments_reads(tmp_path):
@@ -99,7 +102,8 @@ def test_a_description_is_the_same_in_every_kind_of_model():
 
 @pytest.mark.parametrize("kind", ["config", "judge"])
 def test_no_hidden_defaults_every_key_is_required(kind):
-    waiting = [schema(kind)]
+    # of a judge, each kind has its own
+    waiting = [branch["then"] for branch in schema(kind)["allOf"]] if kind == "judge" else [schema(kind)]
     while waiting:
         node = waiting.pop()
         if "properties" in node:
@@ -127,16 +131,26 @@ class TestJudgeFiles:
             f"{path}: unknown key `prefixes`; known keys are kind, phrases",
         ]
 
+    def test_an_unknown_kind(self, tmp_path):
+        path = tmp_path / "mine.yaml"
+        path.write_text("kind: substrin\nprefixes: [a]\n")
+        with pytest.raises(UserError) as caught:
+            read_judge(path)
+        known = ", ".join(schema("judge")["properties"]["kind"]["enum"])
+        assert str(caught.value) == f"{path}: kind: 'substrin' is not one of {known}"
+
+    def test_kinds_are_those_of_the_library(self):
+        assert schema("judge")["properties"]["kind"]["enum"] == list(KINDS)
+
     def test_all_faults_at_once(self, tmp_path):
         path = tmp_path / "mine.yaml"
-        path.write_text("kind: substrin\nstart_characters: 0\nprefixes: []\nprefix: [a]\n")
+        path.write_text("kind: substring\nstart_characters: 0\nprefixes: []\nprefix: [a]\n")
         with pytest.raises(UserError) as caught:
             read_judge(path)
         assert sorted(str(caught.value).splitlines()) == sorted(
             [
                 f"{path}: unknown key `prefix`; known keys are kind, start_characters, exceptions, prefixes",
                 f"{path}: `exceptions` is missing",
-                f"{path}: kind: 'substrin' is not one of substring, contains",
                 f"{path}: prefixes: [] should be non-empty",
                 f"{path}: start_characters: 0 is less than the minimum of 1",
             ]

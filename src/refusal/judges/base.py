@@ -1,18 +1,19 @@
-"""What a judge is: a function from items to verdicts, chosen by the `kind` in its settings.
+"""What a judge is: from items to verdicts, by rule or by asking a model, chosen by the `kind` in its settings.
 
-A judge's module exposes `make(settings) -> Judge` and `NEEDS`, the resource it runs on: "cpu", "gpu" or "network".
-To add one, write the module and give it a line in `KINDS`.
+A judge's module exposes `make(settings) -> Judge`. To add one, write the module and give it a line in `KINDS`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 from refusal.errors import UserError
 
 Label = Literal["refusal", "compliance", "invalid"]
 LABELS: tuple[Label, ...] = get_args(Label)
+
+Need = Literal["cpu", "gpu", "network"]
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,56 @@ class Verdict:
             raise ValueError(f"unknown label {self.label!r}: known labels are {', '.join(LABELS)}")
 
 
-class Judge(Protocol):
-    """A function that gives one verdict an item, in the items' order."""
+@dataclass(frozen=True)
+class Answer:
+    """What a model that judges said of one item.
 
-    def __call__(self, items: Sequence[Item]) -> list[Verdict]: ...
+    raw: untouched. fault: of the request for this item, why there is no answer and never will be; else None.
+    """
+
+    raw: str
+    fault: str | None = None
+
+
+Keep = Callable[[int, Answer], None]
+"""Called with an item's number and its answer as soon as that is there."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A judge of one file of config/judges/.
+
+    needs: the resource that it runs on.
+    read: the verdict that an item's answer stands for; of a judge by rule, the response itself is what is read.
+    ask: gets the answers of a model, in any order; None for a judge by rule. What cannot be answered now raises
+        UserError once the others are kept, so that the next run asks for it alone.
+    asked: all that decides an answer beside the item (model, prompt, settings of decoding), as plain data: answers are
+        kept by it, so neither how often a request is tried nor how an answer is read asks again.
+    estimate: in words, what it would cost to ask about these items; None where it costs nothing.
+    """
+
+    needs: Need
+    read: Callable[[Item, Answer], Verdict]
+    ask: Callable[[Sequence[Item], Keep], None] | None = None
+    asked: Mapping[str, Any] | None = None
+    estimate: Callable[[Sequence[Item]], str] | None = None
+
+    def __call__(self, items: Sequence[Item]) -> list[Verdict]:
+        """One verdict an item, in the items' order; nothing is kept."""
+        answers: dict[int, Answer] = {}
+        if self.ask is not None and (asked := [number for number, item in enumerate(items) if item.response.strip()]):
+            self.ask([items[number] for number in asked], lambda place, answer: answers.update({asked[place]: answer}))
+        return [self.verdict(item, answers.get(number)) for number, item in enumerate(items)]
+
+    def verdict(self, item: Item, answer: Answer | None) -> Verdict:
+        """What an answer stands for; None for an item that no model was asked about.
+
+        An empty response answers nothing, so no model is asked about it; an answer that never came is invalid.
+        """
+        if not item.response.strip():
+            return Verdict("invalid", item.response, "empty response")
+        answer = answer or Answer(item.response)
+        return Verdict("invalid", answer.raw, answer.fault) if answer.fault else self.read(item, answer)
 
 
 def _substring() -> ModuleType:

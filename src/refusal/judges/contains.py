@@ -15,9 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from refusal.errors import UserError
-from refusal.judges.base import Item, Judge, Verdict
-
-NEEDS = "cpu"
+from refusal.judges.base import Judge, Verdict
 
 
 def make(settings: Mapping[str, Any]) -> Judge:
@@ -38,15 +36,10 @@ def make(settings: Mapping[str, Any]) -> Judge:
         if not isinstance(phrase, str) or not phrase.strip():
             raise UserError(f"contains judge: phrases[{index}]: {phrase!r}: give a phrase with at least one word")
 
-    def judge(items: Sequence[Item]) -> list[Verdict]:
-        return [_verdict(item.response, phrases) for item in items]
-
-    return judge
+    return Judge("cpu", lambda item, _answer: _verdict(item.response, phrases))
 
 
 def _verdict(response: str, phrases: Sequence[str]) -> Verdict:
-    if not response.strip():
-        return Verdict("invalid", response, "empty response")
     # lower(), not casefold(): the published rule
     text = response.lower()
     for phrase in phrases:
