@@ -50,9 +50,10 @@ def completions(chat: ChatModel, work: Work, space: Room) -> dict[str, list[list
 def losses(chat: ChatModel, work: Work, space: Room) -> dict[str, float]:
     """Nats per token."""
     found = {}
+    count = sum(len(one.tokens) - one.start for one in work.sequences)
 
-    def done(name, nats, count):
-        found[name] = nats / count
+    def done(name, nats):
+        found[name] = sum(nats) / count
 
     loss.losses(chat, work.sequences, work.interventions, space, done)
     return found

@@ -78,8 +78,10 @@ def _compute(args, todo, corpora, bases):
         if not spans:
             raise UserError(f"{path}: no token to predict: every text has one token at most, or every response none")
 
-        def done(name, nats, count, corpus=corpus):
-            value = {"nats": nats, "n_tokens": count}
+        counts = [len(one.tokens) - one.start for one in spans]
+
+        def done(name, nats, corpus=corpus, counts=counts):
+            value = {"nats": math.fsum(nats), "n_tokens": sum(counts), "by_row": {"nats": nats, "n_tokens": counts}}
             cache.store(args.cache, todo[corpus, name], lambda file: write_json(file, value), chat.run)
 
         loss.losses(chat, spans, wanted, fits, done)

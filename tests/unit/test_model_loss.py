@@ -31,8 +31,9 @@ def spans_of(chat, kind):
 
 def summed(chat, spans, interventions, batch_rows):
     found = {}
-    losses(chat, spans, interventions, Room(batch_rows), lambda name, nats, count: found.update({name: (nats, count)}))
-    return found
+    losses(chat, spans, interventions, Room(batch_rows), lambda name, nats: found.update({name: nats}))
+    count = sum(len(one.tokens) - one.start for one in spans)
+    return {name: (sum(nats), count) for name, nats in found.items()}
 
 
 @pytest.mark.parametrize("kind", ["text", "chat"])
@@ -116,6 +117,14 @@ def test_sums_are_fp64_also_for_a_bf16_model(chat):
     assert abs(float(each.bfloat16().sum()) - nats) > 1  # what is avoided
 
 
+def test_each_sequence_has_its_own_sum_in_the_order_given(chat):
+    spans, found = spans_of(chat, "text")[::-1] + spans_of(chat, "chat"), {}
+    losses(chat, spans, {"none": none(D)}, Room(3), found.__setitem__)
+    assert found["none"] == pytest.approx(
+        [reference.loss(chat.model, one.tokens, one.start) for one in spans], rel=1e-5
+    )
+
+
 def test_each_intervention_is_handed_over_as_soon_as_it_is_finished(chat, monkeypatch):
     seen, batches = [], []
     forward = chat.model.forward
@@ -125,6 +134,6 @@ def test_each_intervention_is_handed_over_as_soon_as_it_is_finished(chat, monkey
         spans_of(chat, "text"),
         dict.fromkeys("abc", none(D)),
         Room(2),
-        lambda name, *_: seen.append((name, len(batches))),
+        lambda name, _: seen.append((name, len(batches))),
     )
     assert seen == [("a", 2), ("b", 3), ("c", 5)]

@@ -41,7 +41,7 @@ def figures(chat):
     found = {"tokens": {}, "loss": {}, "induce": {}, "kl": {}, "bypass": {}}
     complete(chat, PROMPTS, INTERVENTIONS, 6, Room(4), lambda name, rows: found["tokens"].update({name: rows}))
     spans = [Span(ids, 5) for ids in PROMPTS]
-    losses(chat, spans, INTERVENTIONS, Room(4), lambda name, nats, _: found["loss"].update({name: nats}))
+    losses(chat, spans, INTERVENTIONS, Room(4), lambda name, nats: found["loss"].update({name: sum(nats)}))
     for score, compute in {"induce": induce, "kl": divergence, "bypass": bypass}.items():
         compute(chat, CANDIDATES, PROMPTS, Room(4), lambda name, value, s=score: found[s].update({name: value}))
     return found

@@ -312,4 +312,4 @@ class TestStages:
 
 
 def _done(done, spans):
-    done("none", 1.0, sum(len(one.tokens) - one.start for one in spans))
+    done("none", [1.0] * len(spans))

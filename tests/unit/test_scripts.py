@@ -765,6 +765,10 @@ class TestModelStages:
             nats, count = (sum(part) for part in zip(*parts, strict=True))
             figures = found["none"][corpus]
             assert (figures["nats"], figures["n_tokens"]) == (pytest.approx(nats, rel=1e-5), count)
+            assert figures["by_row"] == {
+                "nats": pytest.approx([one for one, _ in parts], rel=1e-5),
+                "n_tokens": [one for _, one in parts],
+            }
             assert figures["ce_loss"] == pytest.approx(nats / count, rel=1e-5)
             assert figures["perplexity"] == pytest.approx(math.exp(nats / count), rel=1e-4)
             assert found["0-1"][corpus]["n_tokens"] == count

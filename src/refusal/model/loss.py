@@ -48,39 +48,39 @@ def losses(
     sequences: Sequence[Span],
     interventions: Mapping[str, Intervention],
     room: Room,
-    done: Callable[[str, float, int], None],
+    done: Callable[[str, list[float]], None],
 ) -> None:
-    """Summed token losses of the sequences under each intervention.
+    """Summed token losses of each sequence under each intervention.
 
     Token losses are fp32 and their sums fp64, also for a bf16 model: a bf16 sum rounds to multiples of 4 and hides
     differences between ablations.
 
     Args:
-        done: called with the id, the sum in nats, and the number of predicted tokens, as soon as it is finished.
+        done: called with the id and a sum in nats for each sequence, in their order, as soon as all are there.
     """
-    ordered = sorted(sequences, key=lambda one: len(one.tokens))
-    rows = [(name, one) for name in interventions for one in ordered]
-    count = sum(len(one.tokens) - one.start for one in sequences)
-    sums = dict.fromkeys(interventions, 0.0)
+    ordered = sorted(range(len(sequences)), key=lambda number: len(sequences[number].tokens))
+    rows = [(name, number) for name in interventions for number in ordered]
+    sums = {name: [0.0] * len(sequences) for name in interventions}
     left = dict.fromkeys(interventions, len(sequences))
     # each row keeps the last token of its context, which predicts the first that is counted
     prefix, needs = shared_prefix([one.tokens[: one.start] for one in sequences]), footprint(chat)
     kept = max(len(one.tokens) - one.start for one in sequences) + 1
 
     def size(row):
-        return needs.row(len(row[1].tokens), len(prefix), logits=kept)
+        return needs.row(len(sequences[row[1]].tokens), len(prefix), logits=kept)
 
     def batch_losses(batch):
-        return token_losses(chat, [one for _, one in batch], [interventions[name] for name, _ in batch], prefix)
+        spans = [sequences[number] for _, number in batch]
+        return token_losses(chat, spans, [interventions[name] for name, _ in batch], prefix)
 
     batches = in_batches(rows, room, size, batch_losses)
-    each = ((name, value) for batch, found in batches for (name, _), value in zip(batch, found, strict=True))
+    each = ((row, value) for batch, found in batches for row, value in zip(batch, found, strict=True))
     what = f"loss ({len(interventions)} combinations x {len(sequences)} sequences)"
-    for name, value in progress(each, what, total=len(rows), unit="rows"):
-        sums[name] += value
+    for (name, number), value in progress(each, what, total=len(rows), unit="rows"):
+        sums[name][number] = value
         left[name] -= 1
         if left[name] == 0:
-            done(name, sums[name], count)
+            done(name, sums[name])
 
 
 def token_losses(
