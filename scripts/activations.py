@@ -1,28 +1,40 @@
-"""Mean residual stream of harmful and harmless train prompts at the end-of-instruction positions."""
+"""Mean residual stream of harmful and harmless train prompts at the end-of-instruction positions.
+
+Beside them the difference of the same two means with shuffled labels, once a draw: directions of a control.
+"""
 
 from pathlib import Path
 
+import numpy as np
+
 from refusal import cache, cli
 from refusal.artifacts import read_json, read_jsonl, write_tensors
+from refusal.directions import shuffled_weights
 from refusal.identity import model_key
 from refusal.provenance import spec
 
 
 def main(args):
     prompts = {"harmful": args.harmful, "harmless": args.harmless}
-    made = spec("activations", {"model": model_key(args.model)}, prompts)
+    shuffling = {"draws": args.shuffled_draws, "seed": args.seed} if args.shuffled_draws else None
+    made = spec("activations", {"model": model_key(args.model), "shuffled": shuffling}, prompts)
     if cache.pending(args.cache, {"activations": made}):
-        from refusal.model.activations import mean_activations
+        from refusal.model.activations import weighted_activations
         from refusal.model.memory import opened
 
         chat, fits = opened(args)
-        means, counts = {}, {}
-        for kind, file in prompts.items():
-            rows = chat.encode(read_jsonl(file))
-            means[kind], counts[kind] = mean_activations(chat, rows, fits), len(rows)
+        rows = {kind: chat.encode(read_jsonl(file)) for kind, file in prompts.items()}
+        counts = {kind: len(encoded) for kind, encoded in rows.items()}
+        arrays, shuffled = {}, 0.0
+        for kind, weights in shuffled_weights(counts, args.shuffled_draws, args.seed).items():
+            plain = np.full((1, counts[kind]), 1 / counts[kind])
+            mean, *drawn = weighted_activations(chat, rows[kind], np.vstack([plain, weights]), fits)
+            arrays[kind], shuffled = mean, shuffled + np.array(drawn)
+        if args.shuffled_draws:
+            arrays["shuffled"] = shuffled
         record = read_json(args.model)
         metadata = {"positions": record["positions"], "identity": record["identity"], "counts": counts}
-        cache.store(args.cache, made, lambda path: write_tensors(path, means, metadata), chat.run)
+        cache.store(args.cache, made, lambda path: write_tensors(path, arrays, metadata), chat.run)
     cache.publish(args.cache, made, args.output, prompts | {"model": args.model})
 
 
@@ -30,6 +42,8 @@ def parser():
     made = cli.stage_parser(__doc__)
     made.add_argument("--harmful", type=Path, required=True, help="harmful_train.jsonl")
     made.add_argument("--harmless", type=Path, required=True, help="harmless_train.jsonl")
+    made.add_argument("--shuffled-draws", type=int, default=0, help="differences of means with shuffled labels")
+    made.add_argument("--seed", type=int, default=42, help="of the shuffles")
     made.add_argument("--output", type=Path, required=True)
     return made
 

@@ -21,10 +21,12 @@ def main(args):
                 f'combinations: "{combination.id}": {args.top_directions} keeps {len(candidates)} candidates (ranks'
                 f" 0-{len(candidates) - 1}): lower ranking.top, name other ranks, or loosen the filters of `ranking`"
             )
-    inputs = {"top_directions": args.top_directions}
+    inputs = {"top_directions": args.top_directions} | ({"directions": args.directions} if args.directions else {})
+    shuffled = _shuffled(args.directions, combinations, candidates)
     for combination, output in zip(combinations, args.outputs, strict=True):
-        arrays, facts = intervention_tensors(combination, tensors["directions"], args.ablation, args.seed)
-        facts["candidates"] = [candidates[rank] for rank in combination.ranks]
+        arrays, facts = intervention_tensors(combination, tensors["directions"], args.ablation, args.seed, shuffled)
+        source = {"source": "shuffled_labels"} if combination.kind == "shuffled" else {}
+        facts["candidates"] = [candidates[rank] | source for rank in combination.ranks]
         if facts["kind"] == "addition":
             facts["layer"] = facts["candidates"][0]["layer"]
         write_tensors(output, arrays, facts)
@@ -32,11 +34,29 @@ def main(args):
         stamp(output, spec("bases", parameters, inputs), inputs)
 
 
+def _shuffled(path, combinations, candidates):
+    """[draw, rank, d]: mean differences with shuffled labels at the ranks' places; None where no control asks."""
+    draws = {one.seed for one in combinations if one.kind == "shuffled"}
+    if not draws:
+        return None
+    drawn = read_tensors(path)[0].get("shuffled", ()) if path else ()
+    if len(drawn) <= max(draws):
+        raise UserError(
+            f"{path or '--directions'}: holds {len(drawn)} draws of shuffled labels, and {1 + max(draws)} are asked"
+            " for: run the activations step with as many (controls.shuffled_draws)"
+        )
+    # positions are below 0, the last at the end
+    return drawn[:, [one["position"] for one in candidates], [one["layer"] for one in candidates]]
+
+
 def parser():
     made = cli.parser(__doc__)
     made.add_argument("--top-directions", type=Path, required=True)
-    made.add_argument("--combinations", nargs="+", required=True, help="ids: none 0 0-2 random-k2-s0 add-0 sub-0")
+    made.add_argument(
+        "--combinations", nargs="+", required=True, help="ids: none 0 0-2 random-k2-s0 shuffled-k2-s0 add-0"
+    )
     made.add_argument("--outputs", type=Path, nargs="+", required=True, help="a file per combination, in that order")
+    made.add_argument("--directions", type=Path, help="directions.safetensors, for controls of shuffled labels")
     made.add_argument("--ablation", choices=["span", "sequential"], default="span")
     made.add_argument("--seed", type=int, default=42, help="of the random controls")
     return made

@@ -13,7 +13,8 @@ def main(args):
     directions = mean_difference(means["harmful"], means["harmless"])
     zero = is_zero(directions, means["harmful"], means["harmless"])
     metadata |= {"source": "mean_difference", "zero": zero.tolist()}
-    write_tensors(args.output, {"directions": directions}, metadata)
+    controls = {"shuffled": means["shuffled"]} if "shuffled" in means else {}
+    write_tensors(args.output, {"directions": directions, **controls}, metadata)
     inputs = {"activations": args.activations}
     stamp(args.output, spec("directions", {}, inputs), inputs)
     cli.log.info("%d candidates, %d of them zero", zero.size, zero.sum())

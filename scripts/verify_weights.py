@@ -7,6 +7,7 @@ from pathlib import Path
 
 from refusal import cli
 from refusal.artifacts import read_jsonl, read_tensors, write_table
+from refusal.combinations import CONTROLS
 from refusal.errors import UserError
 
 COLUMNS = ("model", "basis", "rows", "difference", "effect", "leftover", "matrices")
@@ -63,7 +64,7 @@ def _of_model(args):
     prompts = read_jsonl(args.prompts, ("id", "instruction"))[: args.rows]
     for path in args.bases:
         tensors, facts = read_tensors(path)
-        if facts.get("kind") not in ("ablation", "random") or facts["ablation"] != "span":
+        if facts.get("kind") not in ("ablation", *CONTROLS) or facts["ablation"] != "span":
             raise UserError(
                 f"{path}: no basis of a span: give those of ablations or controls, made with `ablation: span`"
             )

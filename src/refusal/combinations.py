@@ -3,7 +3,8 @@
 A combination id is one of
     none             the unablated baseline
     0, 0-2, 1-3-4    ablation of the directions of these ranks
-    random-k2-s0     control: ablation of 2 random directions, seed 0
+    random-k2-s0     control: ablation of 2 random directions, draw 0
+    shuffled-k2-s0   control: ablation of 2 mean differences of shuffled labels, at the places of ranks 0 and 1, draw 0
     add-0            the direction of rank 0 added; on harmless prompts it shows refusal induced
     sub-0            the same direction subtracted; on harmful prompts it shows refusal bypassed at one layer
 """
@@ -17,22 +18,25 @@ from typing import Literal
 
 from refusal.errors import UserError
 
-PATTERN = r"none|\d+(?:-\d+)*|random-k\d+-s\d+|(?:add|sub)-\d+"
+PATTERN = r"none|\d+(?:-\d+)*|(?:random|shuffled)-k\d+-s\d+|(?:add|sub)-\d+"
 """Of any combination id, for wildcards."""
 
 BASELINE = "none"
+
+CONTROLS = ("random", "shuffled")
+"""Kinds of ablations that show what directions do which no ranking chose."""
 
 
 @dataclass(frozen=True)
 class Combination:
     """What an id says.
 
-    kind: what is done to the residual stream; ranks: ascending, of an ablation, addition or subtraction;
-    size: number of directions; seed: of a control.
+    kind: what is done to the residual stream; ranks: ascending, of an ablation, addition or subtraction, and whose
+    places a control of shuffled labels takes; size: number of directions; seed: of a control, its draw.
     """
 
     id: str
-    kind: Literal["none", "ablation", "random", "addition", "subtraction"]
+    kind: Literal["none", "ablation", "random", "shuffled", "addition", "subtraction"]
     ranks: tuple[int, ...] = ()
     size: int = 0
     seed: int = 0
@@ -45,16 +49,17 @@ def parse(text: str) -> Combination:
     """
     if not re.fullmatch(PATTERN, text):
         raise UserError(
-            f'"{text}" is no combination: write ranks joined by "-" (0, 0-2), `none`, `random-k2-s0`, `add-0`'
-            " or `sub-0`"
+            f'"{text}" is no combination: write ranks joined by "-" (0, 0-2), `none`, `random-k2-s0`,'
+            " `shuffled-k2-s0`, `add-0` or `sub-0`"
         )
     if text == BASELINE:
         return Combination(text, "none")
-    if text.startswith("random-"):
+    if text.startswith(CONTROLS):
+        kind, *_ = text.split("-")
         size, seed = (int(part) for part in re.findall(r"\d+", text))
         if size == 0:
-            raise UserError(f'"{text}": a control needs at least one direction (random-k1-s0)')
-        return Combination(text, "random", size=size, seed=seed)
+            raise UserError(f'"{text}": a control needs at least one direction ({kind}-k1-s0)')
+        return Combination(text, kind, tuple(range(size)) if kind == "shuffled" else (), size, seed)
     if text.startswith(("add-", "sub-")):
         kind = "addition" if text.startswith("add-") else "subtraction"
         return Combination(text, kind, ranks=(int(text[4:]),), size=1)

@@ -1,8 +1,11 @@
 """Directions and bases in NumPy fp64: mean differences, orthonormal bases, cosines, random controls."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from refusal.combinations import Combination
+from refusal.errors import UserError
 
 MIN_RESIDUAL = 0.05
 """A unit direction with less than this outside the span of those before it adds no row to a basis."""
@@ -86,13 +89,40 @@ def random_directions(size: int, d: int, seed: int | tuple[int, ...]) -> np.ndar
     return np.random.default_rng(seed).standard_normal((size, d))
 
 
+def shuffled_weights(counts: Mapping[str, int], draws: int, seed: int) -> dict[str, np.ndarray]:
+    """Weights of prompts in the difference of two means whose labels are shuffled, as many of each kind in both groups.
+
+    Were they shuffled over all prompts, a group would by chance hold more of one kind, and the difference, made a unit
+    vector, could be the very contrast that it is a control of.
+
+    Args:
+        counts: kind -> number of prompts; of an odd number one is left out of each draw.
+    Returns: kind -> [draw, prompt] fp64: 1 / group size in the first group, minus that in the second.
+    Raises: UserError, no kind has two prompts.
+    Source: restricted permutation, Good 2005, "Permutation, Parametric and Bootstrap Tests of Hypotheses", 3rd ed.
+    """
+    halves = {kind: count // 2 for kind, count in counts.items()}
+    if not any(halves.values()):
+        raise UserError("one prompt of a kind leaves no labels to shuffle: raise prompts.counts.train")
+    share = 1 / sum(halves.values())
+    weights = {kind: np.zeros((draws, count)) for kind, count in counts.items()}
+    for draw in range(draws):
+        generator = np.random.default_rng((seed, draw))
+        for kind, half in halves.items():
+            order = generator.permutation(counts[kind])
+            weights[kind][draw, order[:half]] = share
+            weights[kind][draw, order[half : 2 * half]] = -share
+    return weights
+
+
 def intervention_tensors(
-    combination: Combination, directions: np.ndarray, mode: str, seed: int
+    combination: Combination, directions: np.ndarray, mode: str, seed: int, shuffled: np.ndarray | None = None
 ) -> tuple[dict[str, np.ndarray], dict]:
     """What a combination's basis.safetensors holds: arrays, and the facts about them.
 
     Args:
-        directions: raw, by rank [rank, d]; mode: `span` or `sequential`; seed: of the study, for controls.
+        directions: raw, by rank [rank, d]; mode: `span` or `sequential`; seed: of the study, for controls;
+            shuffled: [draw, rank, d], the same with shuffled labels, for the controls made of them.
     Returns: `basis` [rows, d] (Q; in mode sequential the unit directions; no rows for the baseline), and for an
         addition `vector` [d]. Facts: kind, ablation, k, effective_rank, left_out (ranks without a row), cosines.
         A subtraction is the addition of -r, and the facts say so.
@@ -108,6 +138,8 @@ def intervention_tensors(
         return {"basis": empty, "vector": vector}, facts | {"kind": "addition"}
     if combination.kind == "random":
         chosen = random_directions(combination.size, d, (seed, combination.size, combination.seed))
+    elif combination.kind == "shuffled":
+        chosen = shuffled[combination.seed, : combination.size]
     else:
         chosen = directions[list(combination.ranks)]
     basis, kept = span_basis(chosen)

@@ -6,6 +6,8 @@ from refusal.combinations import BASELINE
 
 _UNKNOWN = "a share that was not measured"
 
+_CONTROLS = {"random": "{} random direction{}", "shuffled": "{} direction{} of shuffled labels"}
+
 
 def narrate(table: pd.DataFrame, name: str, judge: str) -> str:
     """What the table says, in Markdown: findings with their intervals, then the main columns.
@@ -27,10 +29,10 @@ def narrate(table: pd.DataFrame, name: str, judge: str) -> str:
             said = _said(baseline, f"{prompts}_{judge}_refusal")
             lines.append(f"- It refuses {said} of the {prompts} ones (over-refusal).")
     lines += _chosen(rows, rate, judge)
-    controls = rows[rows.kind == "random"]
-    for size, group in controls.groupby("k"):
+    for (kind, size), group in rows[rows.kind.isin(_CONTROLS)].groupby(["kind", "k"]):
         values = ", ".join(_cell(row.get(f"{rate}_rate"), ".0%") or _UNKNOWN for _, row in group.iterrows())
-        lines.append(f"- Control: {size} random direction{'s' * (size > 1)} ablated leaves {values} (one per draw).")
+        what = _CONTROLS[kind].format(size, "s" * (size > 1))
+        lines.append(f"- Control: {what} ablated leaves {values} (one per draw).")
     for index, row in rows[rows.kind == "addition"].iterrows():
         said = _said(row, f"harmless_{judge}_refusal")
         lines.append(f"- Adding the direction of rank {index[4:]} makes it refuse {said} of the harmless prompts.")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from refusal.combinations import BASELINE, parse
+from refusal.combinations import BASELINE, CONTROLS, parse
 from refusal.errors import UserError
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def place_of(combination: str, prompts: str, harmful: str) -> Path:
     do not have, is never called `actadd`.
     """
     kind = parse(combination).kind
-    label = {"none": "baseline", "ablation": "ablation", "random": "ablation"}.get(kind, kind)
+    label = {"none": "baseline", **dict.fromkeys(("ablation", *CONTROLS), "ablation")}.get(kind, kind)
     if kind == ("subtraction" if prompts == "harmful" else "addition"):
         label = "actadd"
     file = Path("completions", f"{harmful if prompts == 'harmful' else prompts}_{label}_completions.json")

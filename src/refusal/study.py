@@ -85,7 +85,8 @@ def combination_ids(config: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         combinations.BASELINE,
         *ablations,
-        *(f"random-k{size}-s{seed}" for size in controls["sizes"] for seed in range(controls["draws"])),
+        *(f"random-k{size}-s{draw}" for size in controls["sizes"] for draw in range(controls["draws"])),
+        *(f"shuffled-k{size}-s{draw}" for size in controls["sizes"] for draw in range(controls["shuffled_draws"])),
         *(f"add-{rank}" for rank in config["additions"]),
         *(f"sub-{rank}" for rank in config["subtractions"]),
     )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from refusal.combinations import BASELINE, parse
+from refusal.combinations import BASELINE, CONTROLS, parse
 from refusal.judges.base import LABELS
 from refusal.statistics import holm, mcnemar_exact, wilson
 
@@ -45,7 +45,7 @@ def summarize(evidence: Mapping[str, Evidence]) -> pd.DataFrame:
             "combination": name,
             "kind": kind,
             "source": "+".join(sorted({candidate["source"] for candidate in one.basis["candidates"]})) or None,
-            "ablation": one.basis["ablation"] if kind in ("ablation", "random") else None,
+            "ablation": one.basis["ablation"] if kind in ("ablation", *CONTROLS) else None,
             "k": one.basis["k"],
             "effective_rank": one.basis["effective_rank"],
             "max_cosine": _max_cosine(one.basis.get("cosines")),

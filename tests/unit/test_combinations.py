@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refusal.combinations import PATTERN, Combination, by_folder, expand, parse
+from refusal.combinations import CONTROLS, PATTERN, Combination, by_folder, expand, parse
 from refusal.errors import UserError
 
 ranks = st.sets(st.integers(0, 200), min_size=1, max_size=6)
@@ -33,6 +33,7 @@ def test_any_order_is_the_same_combination(order):
         ("12-3", Combination("3-12", "ablation", (3, 12), 2)),
         ("00-1", Combination("0-1", "ablation", (0, 1), 2)),
         ("random-k2-s7", Combination("random-k2-s7", "random", (), 2, 7)),
+        ("shuffled-k2-s7", Combination("shuffled-k2-s7", "shuffled", (0, 1), 2, 7)),
         ("add-3", Combination("add-3", "addition", (3,), 1)),
         ("sub-12", Combination("sub-12", "subtraction", (12,), 1)),
     ],
@@ -66,7 +67,8 @@ def test_no_combination(text):
     with pytest.raises(UserError) as caught:
         parse(text)
     assert str(caught.value) == (
-        f'"{text}" is no combination: write ranks joined by "-" (0, 0-2), `none`, `random-k2-s0`, `add-0` or `sub-0`'
+        f'"{text}" is no combination: write ranks joined by "-" (0, 0-2), `none`, `random-k2-s0`,'
+        " `shuffled-k2-s0`, `add-0` or `sub-0`"
     )
 
 
@@ -77,10 +79,11 @@ def test_a_rank_twice(text):
     assert str(caught.value) == f'"{text}" names a rank twice: ranks of a combination are distinct'
 
 
-def test_a_control_of_no_direction():
+@pytest.mark.parametrize("kind", CONTROLS)
+def test_a_control_of_no_direction(kind):
     with pytest.raises(UserError) as caught:
-        parse("random-k0-s1")
-    assert str(caught.value) == '"random-k0-s1": a control needs at least one direction (random-k1-s0)'
+        parse(f"{kind}-k0-s1")
+    assert str(caught.value) == f'"{kind}-k0-s1": a control needs at least one direction ({kind}-k1-s0)'
 
 
 class TestExpand:
@@ -103,7 +106,7 @@ class TestExpand:
             (
                 "single",
                 'combinations[1]: "single" is no combination: write ranks joined by "-" (0, 0-2), `none`,'
-                " `random-k2-s0`, `add-0` or `sub-0`, or one of singles, pairs, triples",
+                " `random-k2-s0`, `shuffled-k2-s0`, `add-0` or `sub-0`, or one of singles, pairs, triples",
             ),
             (
                 "1-1",

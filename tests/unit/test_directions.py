@@ -14,9 +14,11 @@ from refusal.directions import (
     mean_difference,
     random_directions,
     sequential_write,
+    shuffled_weights,
     span_basis,
     unit,
 )
+from refusal.errors import UserError
 
 D = 12
 seeds = st.integers(0, 10**6)
@@ -165,6 +167,33 @@ class TestRandomDirections:
         np.testing.assert_allclose(np.linalg.eigvalsh(drawn.T @ drawn / len(drawn)), 1 / D, rtol=0.15)
 
 
+class TestShuffledWeights:
+    @given(st.integers(1, 20), st.integers(1, 20), seeds)
+    def test_both_groups_hold_as_many_of_each_kind(self, harmful, harmless, seed):
+        if harmful == harmless == 1:
+            with pytest.raises(UserError, match=r"^one prompt of a kind leaves no labels to shuffle: raise prompts"):
+                shuffled_weights({"harmful": 1, "harmless": 1}, 3, seed)
+            return
+        found = shuffled_weights({"harmful": harmful, "harmless": harmless}, 3, seed)
+        for kind, count in {"harmful": harmful, "harmless": harmless}.items():
+            signs = np.sign(found[kind])
+            assert found[kind].shape == (3, count)
+            assert ((signs > 0).sum(1) == count // 2).all()
+            assert ((signs < 0).sum(1) == count // 2).all()
+        everything = np.concatenate(list(found.values()), axis=1)
+        assert np.abs(everything).sum(1) == pytest.approx([2] * 3)  # each group's weights add up to 1
+
+    def test_nothing_of_the_contrast_is_in_it_and_draws_differ(self):
+        found = shuffled_weights({"harmful": 8, "harmless": 6}, 4, 0)
+        offset = {"harmful": 5.0, "harmless": -3.0}
+        difference = sum((weights * offset[kind]).sum(1) for kind, weights in found.items())
+        np.testing.assert_allclose(difference, 0, atol=1e-12)
+        assert len({weights.tobytes() for weights in found["harmful"]}) == 4
+        np.testing.assert_array_equal(
+            found["harmful"][:2], shuffled_weights({"harmful": 8, "harmless": 6}, 2, 0)["harmful"]
+        )
+
+
 class TestInterventionTensors:
     directions = np.concatenate([at_angle(0.02), 5 * np.eye(D)[2:4]])
 
@@ -209,6 +238,12 @@ class TestInterventionTensors:
             intervention_tensors(parse("random-k2-s1"), self.directions, "span", 43),
         ):
             assert np.abs(other[0]["basis"] - tensors["basis"]).max() > 0.1
+
+    def test_control_of_shuffled_labels(self):
+        shuffled = np.random.default_rng(5).standard_normal((3, 4, D))
+        tensors, facts = intervention_tensors(parse("shuffled-k2-s1"), self.directions, "span", 42, shuffled)
+        assert (facts["kind"], facts["k"], facts["effective_rank"]) == ("shuffled", 2, 2)
+        np.testing.assert_allclose(tensors["basis"], span_basis(shuffled[1, :2])[0])
 
     def test_addition_keeps_the_raw_length_and_ablates_nothing(self):
         tensors, facts = self.made("add-2")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import reference
 
-from refusal.directions import is_zero, mean_difference
-from refusal.model.activations import mean_activations
+from refusal.directions import is_zero, mean_difference, shuffled_weights
+from refusal.model.activations import weighted_activations
 from refusal.model.batching import Room
 from refusal.model.chat import encode
 from refusal.model.specimens import FAMILIES
@@ -17,6 +17,10 @@ HARMLESS = ["Name a colour.", "What is the time now", "Hi"]
 def rows(chat, instructions):
     prompts = [{"id": number, "instruction": text} for number, text in enumerate(instructions)]
     return encode(chat.tokenizer, prompts, chat.system_prompt, chat.suffix)
+
+
+def mean_activations(chat, ids, room):
+    return weighted_activations(chat, ids, np.full((1, len(ids)), 1 / len(ids)), room)[0]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -37,6 +41,15 @@ def test_the_mean_difference_agrees_and_layer_0_is_no_direction(chat):
     np.testing.assert_allclose(found, naive[0] - naive[1], atol=1e-4)
     # at template positions all prompts have the same embedding; from layer 1 on they have seen the instruction
     assert is_zero(found, *means).tolist() == [[True, False, False]] * n
+
+
+def test_weights_go_with_their_rows(chat):
+    """Rows of different lengths, which are sorted on the way."""
+    ids, n = rows(chat, HARMFUL + HARMLESS), len(chat.suffix)
+    weights = shuffled_weights({"all": 6}, 2, 0)["all"]
+    found = weighted_activations(chat, ids, weights, Room(2))
+    each = np.stack([reference.mean_activations(chat.model, [one], n) for one in ids])
+    np.testing.assert_allclose(found, np.einsum("sr,rpld->spld", weights, each), atol=1e-4)
 
 
 @pytest.mark.parametrize("batch_rows", [1, 2, 3, 100])

@@ -14,6 +14,7 @@ import pytest
 from conftest import script
 
 from refusal.artifacts import read_json, read_jsonl, read_table, read_tensors, write_json, write_jsonl, write_tensors
+from refusal.directions import shuffled_weights
 from refusal.errors import UserError
 from refusal.provenance import sidecar, verify
 
@@ -163,6 +164,26 @@ class TestRankingAndBases:
         assert taken[1] == added[1]
         np.testing.assert_array_equal(taken[0]["vector"], -added[0]["vector"])
         verify([ranked / "combinations" / "0-1" / "basis.safetensors"])
+
+    def test_bases_of_shuffled_labels_stand_at_the_places_of_the_ranks(self, ranked):
+        tensors, facts = read_tensors(ranked / "d.safetensors")
+        drawn = np.random.default_rng(0).standard_normal((2, *tensors["directions"].shape))
+        write_tensors(ranked / "d.safetensors", {**tensors, "shuffled": drawn}, facts)
+        flags = {"directions": ranked / "d.safetensors"}
+        ((arrays, facts),) = self.bases(ranked, "shuffled-k2-s1", **flags)
+        assert [(one["position"], one["layer"], one["source"]) for one in facts["candidates"]] == [
+            (-1, 1, "shuffled_labels"),
+            (-2, 1, "shuffled_labels"),
+        ]
+        inside = drawn[1][[1, 0], [1, 1]]
+        np.testing.assert_allclose(inside @ arrays["basis"].T @ arrays["basis"], inside, atol=1e-12)
+        for extra, where in ((flags, ranked / "d.safetensors"), ({}, "--directions")):
+            with pytest.raises(UserError) as caught:
+                self.bases(ranked, "shuffled-k1-s2", **extra)
+            assert str(caught.value) == (
+                f"{where}: holds {2 if extra else 0} draws of shuffled labels, and 3 are asked for: run the activations"
+                " step with as many (controls.shuffled_draws)"
+            )
 
     def test_the_same_bytes_again(self, ranked):
         self.bases(ranked, "0-1", "random-k1-s0")
@@ -510,6 +531,19 @@ class TestModelStages:
             rows = encode(chat.tokenizer, read_jsonl(at / f"{kind}.jsonl"), None, chat.suffix)
             np.testing.assert_allclose(tensors[kind], reference.mean_activations(chat.model, rows, 3), atol=1e-4)
         verify([at / "a.safetensors"])
+        assert set(tensors) == {"harmful", "harmless"}
+        shuffled = ["--shuffled-draws", 2, "--seed", 7, "--output", at / "s.safetensors"]
+        self.stage(at, "activations", *self.both(at), *shuffled)
+        drawn, _ = read_tensors(at / "s.safetensors")
+        expected = 0.0
+        for kind, weights in shuffled_weights({"harmful": 4, "harmless": 4}, 2, 7).items():
+            np.testing.assert_array_equal(drawn[kind], tensors[kind])
+            rows = encode(chat.tokenizer, read_jsonl(at / f"{kind}.jsonl"), None, chat.suffix)
+            each = np.stack([reference.mean_activations(chat.model, [row], 3) for row in rows])
+            expected = expected + np.einsum("sr,rpld->spld", weights, each)
+        np.testing.assert_allclose(drawn["shuffled"], expected, atol=1e-4)
+        run("directions", "--activations", at / "s.safetensors", "--output", at / "sd.safetensors")
+        np.testing.assert_array_equal(read_tensors(at / "sd.safetensors")[0]["shuffled"], drawn["shuffled"])
 
     def test_scores_and_conditional_scores(self, at, caplog):
         self.stage(at, "activations", *self.both(at), "--output", at / "a.safetensors")

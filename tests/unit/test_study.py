@@ -55,7 +55,7 @@ class TestTheProjectsOwn:
         found = combination_ids(config)
         assert found[0] == "none"
         assert set(found) >= {"0", "0-1", "3-4", "random-k1-s0", "random-k2-s2", "add-0"}
-        assert len(found) == len(set(found)) == 1 + 5 + 10 + 6 + 1
+        assert len(found) == len(set(found)) == 1 + 5 + 10 + 6 + 6 + 1
 
     def test_the_embedded_model_needs_no_network(self, config):
         study = read_study(config, "tiny")
@@ -308,7 +308,7 @@ class TestCombinationIds:
     def test_baseline_ablations_controls_additions_subtractions(self, config):
         config |= {
             "combinations": ["1-0", "singles"],
-            "controls": {"sizes": [2, 1], "draws": 2},
+            "controls": {"sizes": [2, 1], "draws": 2, "shuffled_draws": 1},
             "additions": [1],
             "subtractions": [0, 1],
         }
@@ -316,11 +316,12 @@ class TestCombinationIds:
         assert combination_ids(config) == (
             "none", "0-1", "0", "1",
             "random-k2-s0", "random-k2-s1", "random-k1-s0", "random-k1-s1",
+            "shuffled-k2-s0", "shuffled-k1-s0",
             "add-1", "sub-0", "sub-1",
         )  # fmt: skip
 
     def test_no_controls_no_additions(self, config):
-        config |= {"combinations": ["0"], "controls": {"sizes": [1], "draws": 0}, "additions": []}
+        config |= {"combinations": ["0"], "controls": {"sizes": [1], "draws": 0, "shuffled_draws": 0}, "additions": []}
         assert combination_ids(config) == ("none", "0")
 
     def test_faults(self, config):

@@ -16,7 +16,7 @@ CORPORA = 3  # text, chat, on_distribution
 
 def test_added_combination_is_the_only_one_computed(checkout):
     before, files = checkout.items(), checkout.contents("tiny")
-    checkout.change("config/config.yaml", controls={"sizes": [1, 2], "draws": 3})
+    checkout.change("config/config.yaml", controls={"sizes": [1, 2], "draws": 3, "shuffled_draws": 1})
     checkout.snakemake(SUMMARY)
     computed = checkout.computed(before)
     # two more controls (k = 1 and 2); equal responses share a verdict, so judgements may be fewer

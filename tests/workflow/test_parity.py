@@ -20,7 +20,7 @@ def parity(checkout):
     small = {
         "prompts": {"counts": COUNTS},
         "combinations": ["0", "0-1", "0-4"],
-        "controls": {"sizes": [1], "draws": 1},
+        "controls": {"sizes": [1], "draws": 1, "shuffled_draws": 0},
     }
     (checkout.folder / "small.yaml").write_text(yaml.safe_dump(small))
     checkout.snakemake("results/tiny/summary.csv", "--configfile", "config/parity.yaml", "small.yaml")

@@ -17,8 +17,11 @@ rule activations:
         **MODEL_RUN,
     params:
         code=code_version("activations"),
+        draws=config["controls"]["shuffled_draws"] if config["controls"]["sizes"] else 0,
+        seed=setting("seed"),
     shell:
         "python scripts/activations.py --model {input.model} --harmful {input.harmful} --harmless {input.harmless}"
+        " --shuffled-draws {params.draws} --seed {params.seed}"
         f" --output {{output}} {RUN} --log {{log}}"
 
 

@@ -61,7 +61,8 @@ rule ranking:
 
 rule bases:
     input:
-        "results/{model}/top_directions.safetensors",
+        top="results/{model}/top_directions.safetensors",
+        directions="results/{model}/directions.safetensors",
     output:
         of_combinations("results/{model}/combinations/{combination}/basis.safetensors"),
     log:
@@ -77,5 +78,5 @@ rule bases:
         ablation=setting("ablation"),
         seed=setting("seed"),
     shell:
-        "python scripts/bases.py --top-directions {input} --combinations {params.combinations} --outputs {output}"
-        " --ablation {params.ablation} --seed {params.seed} --log {log}"
+        "python scripts/bases.py --top-directions {input.top} --directions {input.directions}"
+        " --combinations {params.combinations} --outputs {output} --ablation {params.ablation} --seed {params.seed} --log {log}"

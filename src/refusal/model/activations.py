@@ -1,8 +1,9 @@
-"""Mean residual stream at the end-of-instruction positions."""
+"""Means and other sums of the residual stream at the end-of-instruction positions."""
 
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from refusal.cli import progress
 from refusal.model.batching import Room, in_batches
@@ -13,26 +14,31 @@ from refusal.model.passes import forward, shared_prefix
 from refusal.model.residuals import recorded
 
 
-def mean_activations(chat: ChatModel, rows: Sequence[list[int]], room: Room) -> np.ndarray:
-    """Mean resid_pre over prompts, summed in fp64.
+def weighted_activations(chat: ChatModel, rows: Sequence[list[int]], weights: np.ndarray, room: Room) -> np.ndarray:
+    """Sums of resid_pre over prompts, each times a weight, in fp64.
 
     Args:
         rows: token ids of each prompt, ending with the n end-of-instruction tokens.
-    Returns: [position, layer, d] fp64, positions -n..-1.
+        weights: [sum, row]; 1 / rows everywhere gives a mean.
+    Returns: [sum, position, layer, d] fp64, positions -n..-1.
     """
     n, layers, clean = len(chat.suffix), len(chat.stream.layers), none(chat.width)
     prefix, needs = shared_prefix(rows, own=n), footprint(chat)
     total: np.ndarray | float = 0.0
 
-    def batch_sum(batch: Sequence[list[int]]) -> np.ndarray:
+    def batch_sum(numbers: Sequence[int]) -> np.ndarray:
         with recorded(chat.stream, n) as residuals:
-            forward(chat, batch, [clean] * len(batch), prefix)
+            forward(chat, [rows[number] for number in numbers], [clean] * len(numbers), prefix)
+        chosen = torch.from_numpy(weights[:, list(numbers)])
         # the last ones: before them may stand those of the shared tokens
-        return np.stack([residual.double().sum(0).cpu().numpy() for residual in residuals[-layers:]], axis=1)
+        sums = [
+            torch.einsum("sr,rpd->spd", chosen.to(residual.device), residual.double()).cpu().numpy()
+            for residual in residuals[-layers:]
+        ]
+        return np.stack(sums, axis=2)
 
-    batches = in_batches(
-        sorted(rows, key=len), room, lambda ids: needs.row(len(ids), len(prefix), residuals=1), batch_sum
-    )
-    for _, sum_ in progress(batches, "activations", unit="batches"):
-        total = total + sum_
-    return total / len(rows)
+    order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
+    batches = in_batches(order, room, lambda number: needs.row(len(rows[number]), len(prefix), residuals=1), batch_sum)
+    for _, sums in progress(batches, "activations", unit="batches"):
+        total = total + sums
+    return total
