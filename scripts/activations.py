@@ -1,6 +1,6 @@
 """Mean residual stream of harmful and harmless train prompts at the end-of-instruction positions.
 
-Beside them the difference of the same two means with shuffled labels, once a draw: directions of a control.
+Beside them, once a draw, the difference of the means of two random halves of the harmless prompts: directions of a control.
 """
 
 from pathlib import Path
@@ -23,15 +23,16 @@ def main(args):
         from refusal.model.memory import opened
 
         chat, fits = opened(args)
-        rows = {kind: chat.encode(read_jsonl(file)) for kind, file in prompts.items()}
-        counts = {kind: len(encoded) for kind, encoded in rows.items()}
-        arrays, shuffled = {}, 0.0
-        for kind, weights in shuffled_weights(counts, args.shuffled_draws, args.seed).items():
-            plain = np.full((1, counts[kind]), 1 / counts[kind])
-            mean, *drawn = weighted_activations(chat, rows[kind], np.vstack([plain, weights]), fits)
-            arrays[kind], shuffled = mean, shuffled + np.array(drawn)
-        if args.shuffled_draws:
-            arrays["shuffled"] = shuffled
+        arrays, counts = {}, {}
+        for kind, file in prompts.items():
+            rows = chat.encode(read_jsonl(file))
+            weights = np.full((1, len(rows)), 1 / len(rows))
+            if kind == "harmless" and args.shuffled_draws:
+                weights = np.vstack([weights, shuffled_weights(len(rows), args.shuffled_draws, args.seed)])
+            arrays[kind], *drawn = weighted_activations(chat, rows, weights, fits)
+            counts[kind] = len(rows)
+            if drawn:
+                arrays["shuffled"] = np.array(drawn)
         record = read_json(args.model)
         metadata = {"positions": record["positions"], "identity": record["identity"], "counts": counts}
         cache.store(args.cache, made, lambda path: write_tensors(path, arrays, metadata), chat.run)
@@ -42,7 +43,7 @@ def parser():
     made = cli.stage_parser(__doc__)
     made.add_argument("--harmful", type=Path, required=True, help="harmful_train.jsonl")
     made.add_argument("--harmless", type=Path, required=True, help="harmless_train.jsonl")
-    made.add_argument("--shuffled-draws", type=int, default=0, help="differences of means with shuffled labels")
+    made.add_argument("--shuffled-draws", type=int, default=0, help="draws of two halves of the harmless prompts")
     made.add_argument("--seed", type=int, default=42, help="of the shuffles")
     made.add_argument("--output", type=Path, required=True)
     return made

@@ -1,7 +1,5 @@
 """Directions and bases in NumPy fp64: mean differences, orthonormal bases, cosines, random controls."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from refusal.combinations import Combination
@@ -89,29 +87,25 @@ def random_directions(size: int, d: int, seed: int | tuple[int, ...]) -> np.ndar
     return np.random.default_rng(seed).standard_normal((size, d))
 
 
-def shuffled_weights(counts: Mapping[str, int], draws: int, seed: int) -> dict[str, np.ndarray]:
-    """Weights of prompts in the difference of two means whose labels are shuffled, as many of each kind in both groups.
+def shuffled_weights(count: int, draws: int, seed: int) -> np.ndarray:
+    """Weights of prompts of one kind in the difference of the means of two halves, drawn at random.
 
-    Were they shuffled over all prompts, a group would by chance hold more of one kind, and the difference, made a unit
-    vector, could be the very contrast that it is a control of.
+    One kind alone, since a shuffle of both keeps what varies among harmful prompts, and refusal does: with harmful and
+    harmless prompts in equal parts in both groups, the planted organism's first plant came out again (cosine 0.98).
 
     Args:
-        counts: kind -> number of prompts; of an odd number one is left out of each draw.
-    Returns: kind -> [draw, prompt] fp64: 1 / group size in the first group, minus that in the second.
-    Raises: UserError, no kind has two prompts.
-    Source: restricted permutation, Good 2005, "Permutation, Parametric and Bootstrap Tests of Hypotheses", 3rd ed.
+        count: of prompts; of an odd number one is left out of each draw.
+    Returns: [draw, prompt] fp64: 1 / half in the first group, minus that in the second.
+    Raises: UserError, fewer than two prompts.
     """
-    halves = {kind: count // 2 for kind, count in counts.items()}
-    if not any(halves.values()):
-        raise UserError("one prompt of a kind leaves no labels to shuffle: raise prompts.counts.train")
-    share = 1 / sum(halves.values())
-    weights = {kind: np.zeros((draws, count)) for kind, count in counts.items()}
+    half = count // 2
+    if not half:
+        raise UserError("one harmless train prompt leaves no labels to shuffle: raise prompts.counts.train")
+    weights = np.zeros((draws, count))
     for draw in range(draws):
-        generator = np.random.default_rng((seed, draw))
-        for kind, half in halves.items():
-            order = generator.permutation(counts[kind])
-            weights[kind][draw, order[:half]] = share
-            weights[kind][draw, order[half : 2 * half]] = -share
+        order = np.random.default_rng((seed, draw)).permutation(count)
+        weights[draw, order[:half]] = 1 / half
+        weights[draw, order[half : 2 * half]] = -1 / half
     return weights
 
 

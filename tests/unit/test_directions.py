@@ -168,29 +168,25 @@ class TestRandomDirections:
 
 
 class TestShuffledWeights:
-    @given(st.integers(1, 20), st.integers(1, 20), seeds)
-    def test_both_groups_hold_as_many_of_each_kind(self, harmful, harmless, seed):
-        if harmful == harmless == 1:
-            with pytest.raises(UserError, match=r"^one prompt of a kind leaves no labels to shuffle: raise prompts"):
-                shuffled_weights({"harmful": 1, "harmless": 1}, 3, seed)
-            return
-        found = shuffled_weights({"harmful": harmful, "harmless": harmless}, 3, seed)
-        for kind, count in {"harmful": harmful, "harmless": harmless}.items():
-            signs = np.sign(found[kind])
-            assert found[kind].shape == (3, count)
-            assert ((signs > 0).sum(1) == count // 2).all()
-            assert ((signs < 0).sum(1) == count // 2).all()
-        everything = np.concatenate(list(found.values()), axis=1)
-        assert np.abs(everything).sum(1) == pytest.approx([2] * 3)  # each group's weights add up to 1
+    @given(st.integers(2, 40), seeds)
+    def test_two_halves_of_the_same_size(self, count, seed):
+        found = shuffled_weights(count, 3, seed)
+        assert found.shape == (3, count)
+        for sign in (1, -1):
+            assert ((np.sign(found) == sign).sum(1) == count // 2).all()
+            assert found.clip(0) @ np.ones(count) == pytest.approx([1] * 3)
 
-    def test_nothing_of_the_contrast_is_in_it_and_draws_differ(self):
-        found = shuffled_weights({"harmful": 8, "harmless": 6}, 4, 0)
-        offset = {"harmful": 5.0, "harmless": -3.0}
-        difference = sum((weights * offset[kind]).sum(1) for kind, weights in found.items())
-        np.testing.assert_allclose(difference, 0, atol=1e-12)
-        assert len({weights.tobytes() for weights in found["harmful"]}) == 4
-        np.testing.assert_array_equal(
-            found["harmful"][:2], shuffled_weights({"harmful": 8, "harmless": 6}, 2, 0)["harmful"]
+    def test_what_all_prompts_share_is_not_in_it_and_draws_differ(self):
+        found = shuffled_weights(9, 4, 0)
+        np.testing.assert_allclose(found @ np.full(9, 5.0), 0, atol=1e-12)
+        assert len({weights.tobytes() for weights in found}) == 4
+        np.testing.assert_array_equal(found[:2], shuffled_weights(9, 2, 0))
+
+    def test_a_single_prompt(self):
+        with pytest.raises(UserError) as caught:
+            shuffled_weights(1, 3, 0)
+        assert str(caught.value) == (
+            "one harmless train prompt leaves no labels to shuffle: raise prompts.counts.train"
         )
 
 

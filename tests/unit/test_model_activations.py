@@ -46,7 +46,7 @@ def test_the_mean_difference_agrees_and_layer_0_is_no_direction(chat):
 def test_weights_go_with_their_rows(chat):
     """Rows of different lengths, which are sorted on the way."""
     ids, n = rows(chat, HARMFUL + HARMLESS), len(chat.suffix)
-    weights = shuffled_weights({"all": 6}, 2, 0)["all"]
+    weights = shuffled_weights(6, 2, 0)
     found = weighted_activations(chat, ids, weights, Room(2))
     each = np.stack([reference.mean_activations(chat.model, [one], n) for one in ids])
     np.testing.assert_allclose(found, np.einsum("sr,rpld->spld", weights, each), atol=1e-4)
