@@ -15,7 +15,7 @@ report: "workflow/report/workflow.rst"
 
 rule all:
     input:
-        expand("results/{model}/summary.csv", model=config["models"]),
+        findings(config["models"]),
 
 
 include: "workflow/rules/fetch.smk"
@@ -27,6 +27,8 @@ include: "workflow/rules/completions.smk"
 include: "workflow/rules/judgements.smk"
 include: "workflow/rules/loss.smk"
 include: "workflow/rules/summary.smk"
+include: "workflow/rules/claims.smk"
+include: "workflow/rules/agreement.smk"
 
 
 onerror:

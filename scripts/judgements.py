@@ -9,7 +9,7 @@ from refusal import answers, cache, cli
 from refusal.artifacts import read_jsonl, write_jsonl
 from refusal.checking import read_judge
 from refusal.combinations import by_folder
-from refusal.judges.base import Item, load_judge
+from refusal.judges.base import Item, Keep, load_judge
 from refusal.provenance import Spec, code_version
 
 
@@ -54,15 +54,16 @@ def _items(path):
 
 
 def _asked(root, judge, items):
-    """Item -> answer; each is kept as it comes."""
+    """Item -> answer; each is kept as it comes, unless it holds for now alone."""
     found = {}
     with answers.keeping(root, judge.asked) as keep:
 
         def done(number, answer):
             found[items[number]] = answer
-            keep(items[number], answer)
+            if answer.lasting:
+                keep(items[number], answer)
 
-        judge.ask(items, done)
+        judge.ask(items, Keep(done, answers.folder_of(root, judge.asked)))
     return found
 
 

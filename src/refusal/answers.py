@@ -26,10 +26,15 @@ def key_of(asked: Mapping[str, Any]) -> str:
     return digest(asked)
 
 
+def folder_of(root: Path, asked: Mapping[str, Any]) -> Path:
+    """Where the answers stand."""
+    return root / ANSWERS / key_of(asked)
+
+
 def kept(root: Path, asked: Mapping[str, Any]) -> dict[Item, Answer]:
     """Every answer that is there."""
     found = {}
-    for path in sorted((root / ANSWERS / key_of(asked)).glob("*.jsonl")):
+    for path in sorted(folder_of(root, asked).glob("*.jsonl")):
         for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
             if not line:
                 continue
@@ -46,7 +51,7 @@ def kept(root: Path, asked: Mapping[str, Any]) -> dict[Item, Answer]:
 @contextmanager
 def keeping(root: Path, asked: Mapping[str, Any]) -> Iterator[Any]:
     """Within the block, a function (item, answer) that writes an answer down at once."""
-    folder = root / ANSWERS / key_of(asked)
+    folder = folder_of(root, asked)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "asked.json", asked)  # for whoever looks; no code reads it
     handle, name = tempfile.mkstemp(dir=folder, prefix="", suffix=".jsonl")

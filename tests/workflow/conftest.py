@@ -29,13 +29,14 @@ class Checkout:
 
     folder: Path
 
-    def snakemake(self, *arguments: str, ok: bool = True) -> str:
+    def snakemake(self, *arguments: str, ok: bool = True, **variables: str) -> str:
         """Run the real snakemake; returns what it printed."""
-        return self.run("snakemake", "--cores", "2", *arguments, ok=ok)
+        return self.run("snakemake", "--cores", "2", *arguments, ok=ok, **variables)
 
-    def run(self, *command: str, ok: bool = True) -> str:
-        """Run a command of the environment in the folder; returns what it printed."""
-        done = subprocess.run(self._located(command), cwd=self.folder, env=_environment(), text=True, **_CAPTURED)
+    def run(self, *command: str, ok: bool = True, **variables: str) -> str:
+        """Run a command of the environment in the folder, with more variables; returns what it printed."""
+        environment = _environment() | variables
+        done = subprocess.run(self._located(command), cwd=self.folder, env=environment, text=True, **_CAPTURED)
         assert (done.returncode == 0) == ok, done.stdout[-6000:]
         return done.stdout
 

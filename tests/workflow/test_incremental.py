@@ -48,12 +48,15 @@ def test_added_judge_runs_alone(checkout):
     before, files = checkout.items(), checkout.contents("tiny")
     judge = yaml.safe_load((checkout.folder / "config/judges/substring.yaml").read_text())
     (checkout.folder / "config/judges/short.yaml").write_text(yaml.safe_dump({**judge, "start_characters": 10}))
-    checkout.change("config/config.yaml", judges=["substring", "short"])
+    model = "config/models/tiny.yaml"  # its judges win over those of config.yaml
+    study = yaml.safe_load((checkout.folder / model).read_text())["study"]
+    checkout.change(model, study=study | {"judges": ["substring", "oracle", "short"]})
     said = checkout.snakemake(SUMMARY)
     assert set(checkout.computed(before)) == {"judgements"}
     assert "rule completions" not in said
     now = checkout.contents("tiny")
-    assert set(now) - set(files) == {path.replace("/substring/", "/short/") for path in files if "/substring/" in path}
+    added = {path.replace("/substring/", "/short/") for path in files if "/substring/" in path}
+    assert set(now) - set(files) == added | {"judges/short.json"}
     assert "harmful_short_refusal_rate" in now["summary.csv"].decode()
 
 

@@ -11,6 +11,7 @@ include: "environment.smk"
 
 from refusal import combinations
 from refusal.errors import UserError
+from refusal.judges.base import load_judge
 from refusal.prompts import IN_TURN
 from refusal.provenance import code_version
 from refusal.study import combination_ids, read_study
@@ -250,6 +251,49 @@ def corpus_flags(wildcards):
     return [
         part for key, value in corpus_settings(wildcards).items() if value is not None for part in (f"--{key}", value)
     ]
+
+
+def judge_needs(wildcards):
+    """The resource that a judge runs on."""
+    return load_judge(study(wildcards.model).judges[wildcards.judge]).needs
+
+
+def judge_gpus(wildcards):
+    """1 for a judge that is a local model."""
+    return int(judge_needs(wildcards) == "gpu")
+
+
+def judge_threads(wildcards):
+    """As many as other stages that run a model, or one."""
+    return 8 if judge_needs(wildcards) == "gpu" else 1
+
+
+def first_judge(wildcards):
+    """The judge of a study whose verdicts are put into words."""
+    return next(iter(study(wildcards.model).judges))
+
+
+def oracle_flag(wildcards):
+    """Which judge knows the true labels, if one does."""
+    judges = study(wildcards.model).judges
+    return next((["--oracle", name] for name, judge in judges.items() if judge["kind"] == "oracle"), [])
+
+
+def judged_responses(wildcards):
+    """The responses under the verdicts: where judges differ, they are shown."""
+    return expand(
+        "results/{model}/combinations/{combination}/completions/{prompts}.jsonl",
+        model=wildcards.model,
+        combination=COMBINATIONS,
+        prompts=study(wildcards.model).test_sets,
+    )
+
+
+def findings(models):
+    """What is found of each model: table, answers, and how far its judges agree, where it has two."""
+    for name in models:
+        wanted = ["summary.csv", "claims.json", *(["agreement.csv"] if len(study(name).judges) > 1 else [])]
+        yield from (f"results/{name}/{file}" for file in wanted)
 
 
 def verdict_files(wildcards):

@@ -5,6 +5,7 @@ A judge's module exposes `make(settings) -> Judge`. To add one, write the module
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args
 
@@ -47,15 +48,28 @@ class Verdict:
 class Answer:
     """What a model that judges said of one item.
 
-    raw: untouched. fault: of the request for this item, why there is no answer and never will be; else None.
+    raw: untouched. fault: of the request for this item, why there is no answer; else None. lasting: False where that is
+    so for now alone: the answer is used and not written down, so that the next run asks again.
     """
 
     raw: str
     fault: str | None = None
+    lasting: bool = True
 
 
-Keep = Callable[[int, Answer], None]
-"""Called with an item's number and its answer as soon as that is there."""
+@dataclass(frozen=True)
+class Keep:
+    """Called with an item's number and its answer as soon as that is there, by one thread.
+
+    folder: where answers are kept, for what else must outlast a killed process (the number of a batch that was paid
+    for); None: nothing outlasts it.
+    """
+
+    kept: Callable[[int, Answer], None]
+    folder: Path | None = None
+
+    def __call__(self, number: int, answer: Answer) -> None:
+        self.kept(number, answer)
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,7 @@ class Judge:
     asked: all that decides an answer beside the item (model, prompt, settings of decoding), as plain data: answers are
         kept by it, so neither how often a request is tried nor how an answer is read asks again.
     estimate: in words, what it would cost to ask about these items; None where it costs nothing.
+    check: raises UserError where what it takes to ask is missing (a key, a model); None where nothing can be.
     """
 
     needs: Need
@@ -76,12 +91,14 @@ class Judge:
     ask: Callable[[Sequence[Item], Keep], None] | None = None
     asked: Mapping[str, Any] | None = None
     estimate: Callable[[Sequence[Item]], str] | None = None
+    check: Callable[[], None] | None = None
 
     def __call__(self, items: Sequence[Item]) -> list[Verdict]:
         """One verdict an item, in the items' order; nothing is kept."""
         answers: dict[int, Answer] = {}
         if self.ask is not None and (asked := [number for number, item in enumerate(items) if item.response.strip()]):
-            self.ask([items[number] for number in asked], lambda place, answer: answers.update({asked[place]: answer}))
+            keep = Keep(lambda place, answer: answers.update({asked[place]: answer}))
+            self.ask([items[number] for number in asked], keep)
         return [self.verdict(item, answers.get(number)) for number, item in enumerate(items)]
 
     def verdict(self, item: Item, answer: Answer | None) -> Verdict:
@@ -91,7 +108,9 @@ class Judge:
         """
         if not item.response.strip():
             return Verdict("invalid", item.response, "empty response")
-        answer = answer or Answer(item.response)
+        if answer is None:
+            # a response is never read for the answer of a model: it may hold what such an answer would
+            answer = Answer(item.response) if self.ask is None else Answer("", "no answer")
         return Verdict("invalid", answer.raw, answer.fault) if answer.fault else self.read(item, answer)
 
 
@@ -107,9 +126,33 @@ def _contains() -> ModuleType:
     return contains
 
 
+def _oracle() -> ModuleType:
+    from refusal.judges import oracle
+
+    return oracle
+
+
+def _classifier() -> ModuleType:
+    from refusal.judges import classifier
+
+    return classifier
+
+
+def _rubric() -> ModuleType:
+    from refusal.judges import rubric
+
+    return rubric
+
+
 # Functions with an import statement inside: a judge's dependencies load only when it is used, and whoever reads the
 # imports from the syntax tree (the code version of a stage) still sees them.
-KINDS: dict[str, Callable[[], ModuleType]] = {"substring": _substring, "contains": _contains}
+KINDS: dict[str, Callable[[], ModuleType]] = {
+    "substring": _substring,
+    "contains": _contains,
+    "oracle": _oracle,
+    "classifier": _classifier,
+    "rubric": _rubric,
+}
 
 
 def judge_module(settings: Mapping[str, Any]) -> ModuleType:

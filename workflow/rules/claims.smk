@@ -1,0 +1,27 @@
+# The questions of the study, answered in words and figures by its first judge.
+rule claims:
+    input:
+        bases=of_combinations("results/{model}/combinations/{combination}/basis.safetensors"),
+        scores=of_combinations("results/{model}/combinations/{combination}/scores.json"),
+        losses=of_combinations("results/{model}/combinations/{combination}/loss.json"),
+        judgements=lambda wildcards: expand(
+            "results/{model}/combinations/{combination}/judgements/{judge}/harmful.jsonl",
+            model=wildcards.model,
+            combination=COMBINATIONS,
+            judge=first_judge(wildcards),
+        ),
+    output:
+        "results/{model}/claims.json",
+    log:
+        "logs/{model}/claims.log",
+    benchmark:
+        "logs/{model}/claims.tsv"
+    localrule: True
+    conda:
+        "../envs/refusal.yaml"
+    params:
+        code=code_version("claims"),
+        judge=first_judge,
+    shell:
+        "python scripts/claims.py --judge {params.judge} --bases {input.bases} --scores {input.scores}"
+        " --losses {input.losses} --judgements {input.judgements} --output {output} --log {log}"
