@@ -1,6 +1,7 @@
 """Mean residual stream of harmful and harmless train prompts at the end-of-instruction positions.
 
-Beside them, once a draw, the difference of the means of two random halves of the harmless prompts: directions of a control.
+Beside them, once a draw, the difference of the means of two random halves of the harmless prompts: directions of a
+control.
 """
 
 from pathlib import Path

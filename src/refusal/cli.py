@@ -83,12 +83,21 @@ def run(main: Callable[[argparse.Namespace], None], made: argparse.ArgumentParse
         sys.exit(1)
 
 
-def progress(items: Iterable, what: str, total: int | None = None, unit: str = "it") -> Iterator:
-    """Yield the items with a bar on a terminal, or one line a minute where there is none (logs, SLURM)."""
+def progress(
+    items: Iterable, what: str, total: int | None = None, unit: str = "it", note: Callable[[], str] | None = None
+) -> Iterator:
+    """Yield the items with a bar on a terminal, or one line a minute where there is none (logs, SLURM).
+
+    note: what stands beside the count, asked for anew each time, such as the cost so far.
+    """
     if sys.stderr.isatty():
         from tqdm import tqdm
 
-        yield from tqdm(items, desc=what, total=total, unit=unit)
+        bar = tqdm(items, desc=what, total=total, unit=unit)
+        for item in bar:
+            yield item
+            if note is not None:
+                bar.set_postfix_str(note(), refresh=False)
         return
     total = total if total is not None else (len(items) if hasattr(items, "__len__") else None)
     started = said = time.monotonic()
@@ -97,7 +106,9 @@ def progress(items: Iterable, what: str, total: int | None = None, unit: str = "
         now = time.monotonic()
         if now - said > _MINUTE:
             said = now
-            log.info("%s: %d/%s %s, %.0f s", what, count, "?" if total is None else total, unit, now - started)
+            of = "?" if total is None else total
+            beside = "" if note is None else f", {note()}"
+            log.info("%s: %d/%s %s%s, %.0f s", what, count, of, unit, beside, now - started)
     if total:
         log.info("%s: %d %s in %.1f s", what, total, unit, time.monotonic() - started)
 

@@ -178,6 +178,24 @@ class TestProgress:
             clock[0] += 61
         assert caplog.messages == ["scores: 1/? passes, 61 s", "scores: 2/? passes, 122 s"]
 
+    def test_a_note_that_changes(self, clock, caplog):
+        caplog.set_level("INFO")
+        for _ in cli.progress(range(2), "scores", unit="passes", note=lambda: f"${clock[0]:.2f} so far"):
+            clock[0] += 61
+        assert caplog.messages[:2] == [
+            "scores: 1/2 passes, $61.00 so far, 61 s",
+            "scores: 2/2 passes, $122.00 so far, 122 s",
+        ]
+
+    def test_a_note_on_a_terminal(self, monkeypatch, capsys):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        done = []
+        for item in cli.progress([1, 2], "scores", note=lambda: f"sum {sum(done)}"):
+            done.append(item)
+        (*_, last) = capsys.readouterr().err.strip().split("\r")
+        assert "2/2" in last
+        assert "sum 3" in last
+
     def test_a_bar_on_a_terminal(self, monkeypatch, capsys, caplog):
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
         assert list(cli.progress([1, 2], "scores", unit="passes")) == [1, 2]

@@ -440,6 +440,16 @@ class TestLoading:
             f"{other}: 1 of its weights are missing, such as model.layers.1.mlp.up_proj.weight: get it again"
         )
 
+    def test_it_is_looked_for_before_other_work(self, folder, tmp_path):
+        """The check reads no weights: a folder without any passes, one without a model does not."""
+        shutil.copy(folder / "config.json", tmp_path)
+        room.check(str(tmp_path), None)
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(UserError) as caught:
+            room.check(str(tmp_path / "empty"), None)
+        assert str(caught.value).startswith(f"{tmp_path / 'empty'}")
+        assert "\n" not in str(caught.value)
+
     def test_an_adapter_without_the_package_that_reads_it(self, tmp_path, monkeypatch):
         monkeypatch.setattr(room, "_has_peft", lambda: False)
         build_tokenizer().save_pretrained(tmp_path)

@@ -19,7 +19,7 @@ from refusal import answers
 from refusal.artifacts import read_jsonl, write_jsonl
 from refusal.checking import read_judge
 from refusal.errors import UserError
-from refusal.judges import service
+from refusal.judges import batches, service
 from refusal.judges.base import Answer, Item, Verdict, load_judge
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ KEY = "tgp_v1_very-secret-key"
 def quick(monkeypatch):
     """Waits of a hundredth of a second, no certificates to load, a key, no proxy between here and the loopback."""
     monkeypatch.setattr(service, "BACK_OFF_S", (0.01, 0.02))
-    monkeypatch.setattr(service, "POLL_S", (0.01, 0.02))
+    monkeypatch.setattr(batches, "POLL_S", (0.01, 0.02))
     monkeypatch.setattr("ssl.SSLContext.load_verify_locations", lambda *_, **__: None)
     monkeypatch.setenv("TOGETHER_API_KEY", KEY)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")

@@ -1,6 +1,5 @@
 """The substring judge: a table of traps, and the laws that its normalisation must keep."""
 
-
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st

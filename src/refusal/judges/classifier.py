@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from refusal.artifacts import sha256
@@ -63,14 +64,21 @@ def make(settings: Mapping[str, Any]) -> Judge:
     }
 
     def ask(items: Sequence[Item], keep: Keep) -> None:
-        # By its name as text, for two reasons: nothing outside the torch room imports it, and whoever reads imports
-        # from the syntax tree finds none. The room's code decides answers, not how they are read; were it part of the
-        # judgements' code version, an edit of any of it would judge everything again, by all judges.
-        room = import_module("refusal.model.classifier")
+        room = _room()
         classifier = room.load(model, revision, dtype)
         room.classify(classifier, form, items, max_new_tokens, batch_rows, keep)
 
-    return Judge("gpu", partial(_read, form, threshold), ask, asked)
+    return Judge("gpu", partial(_read, form, threshold), ask, asked, check=lambda: _room().check(model, revision))
+
+
+def _room() -> ModuleType:
+    """Where the model is run.
+
+    By its name as text, for two reasons: nothing outside the torch room imports it, and whoever reads imports from the
+    syntax tree finds none. The room's code decides answers, not how they are read; were it part of the judgements' code
+    version, an edit of any of it would judge everything again, by all judges.
+    """
+    return import_module("refusal.model.classifier")
 
 
 def _read(form: Format, threshold: float | None, _item: Item, answer: Answer) -> Verdict:

@@ -19,7 +19,9 @@ from refusal.artifacts import digest
 from refusal.checking import find_faults, refuse
 from refusal.errors import UserError
 from refusal.judges.base import Answer, Item, Judge, Label, Verdict
-from refusal.judges.service import TOGETHER, Service, sendable
+from refusal.judges.batches import in_batches
+from refusal.judges.replies import sendable
+from refusal.judges.service import TOGETHER, Service, one_by_one
 
 _LABELS: dict[str, Label] = {"refusal": "refusal", "compliance": "compliance"}
 _TAG = re.compile("<verdict>([^<>]*)</verdict>")
@@ -75,8 +77,8 @@ def make(settings: Mapping[str, Any]) -> Judge:
         usd_per_million_output=settings["usd_per_million_output"],
         spend_limit_usd=settings["spend_limit_usd"],
         unanswered=settings["unanswered"],
-        batch=settings["batch"],
     )
+    way = in_batches if settings["batch"] else one_by_one
 
     def bodies(items: Sequence[Item]) -> list[dict[str, Any]]:
         return [_body(asked, item) for item in items]
@@ -84,7 +86,7 @@ def make(settings: Mapping[str, Any]) -> Judge:
     return Judge(
         "network",
         _read,
-        ask=lambda items, keep: service.ask(bodies(items), keep),
+        ask=lambda items, keep: service.ask(bodies(items), keep, way),
         asked=asked,
         estimate=lambda items: service.estimate(bodies(items)),
         check=service.check,

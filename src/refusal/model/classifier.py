@@ -56,24 +56,26 @@ class _Row:
     ids: list[int]
 
 
+def check(place: str, revision: str | None) -> None:
+    """Raises: UserError, a classifier that cannot be had; its config is read, and no weights."""
+    from transformers import AutoConfig
+
+    with _in_words_of_a_judge(place):
+        if not _is_adapter(place, revision):
+            AutoConfig.from_pretrained(place, revision=revision, trust_remote_code=False)
+
+
 def load(place: str, revision: str | None, dtype: str) -> Classifier:
     """Load a classifier from the hub or a folder, on the GPUs there are; without one, on the processor.
 
     Raises: UserError, cannot be had, weights are missing, or an adapter without the package that reads it.
     """
     from transformers import AutoModelForCausalLM
-    from transformers.utils.peft_utils import find_adapter_config_file
 
     hide_bars()
     with _in_words_of_a_judge(place):
         tokenizer = load_tokenizer(place, revision, None)
-        adapter = find_adapter_config_file(place, revision=revision) is not None
-        # peft is no dependency of the project; without it transformers would look for a whole model there
-        if adapter and not _has_peft():
-            raise UserError(
-                f"{place}: an adapter, which needs the package peft: install it (pip install peft), or give a folder"
-                " with the adapter merged into its base model"
-            )
+        adapter = _is_adapter(place, revision)
         log.info("loading %s (%s)", place, dtype)
         model, report = AutoModelForCausalLM.from_pretrained(
             place,
@@ -215,6 +217,24 @@ def _scored(classifier: Classifier, form: Format) -> Callable[[Sequence[_Row]], 
         return [json.dumps(dict(zip(tokens, (round(share, _DIGITS) for share in row), strict=True))) for row in shares]
 
     return compute
+
+
+def _is_adapter(place: str, revision: str | None) -> bool:
+    """Whether it is an adapter of another model.
+
+    Raises: UserError, it is, and the package that reads it is missing.
+    """
+    from transformers.utils.peft_utils import find_adapter_config_file
+
+    if find_adapter_config_file(place, revision=revision) is None:
+        return False
+    # peft is no dependency of the project; without it transformers would look for a whole model there
+    if not _has_peft():
+        raise UserError(
+            f"{place}: an adapter, which needs the package peft: install it (pip install peft), or give a folder with"
+            " the adapter merged into its base model"
+        )
+    return True
 
 
 def _has_peft() -> bool:
