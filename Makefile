@@ -45,4 +45,6 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	touch $@
 
 clean:
-	rm -rf results resources logs cache .snakemake
+	rm -rf results resources logs .snakemake
+	# answers of judges were paid for
+	[ ! -d cache ] || find cache -mindepth 1 -maxdepth 1 ! -name answers -exec rm -rf {} +

@@ -1,4 +1,7 @@
-"""Size of the cache by stage; with --prune, delete what no result was made from. It is safe to delete it all."""
+"""Size of the cache by stage; with --prune, delete what no result was made from.
+
+It is safe to delete it all but answers/: what models that judge have answered, which was paid for.
+"""
 
 from pathlib import Path
 

@@ -6,17 +6,13 @@ from refusal import cli
 from refusal.artifacts import write_json
 from refusal.checking import read_judge
 from refusal.judges.base import load_judge
-from refusal.provenance import spec, stamp
 
 
 def main(args):
-    settings = read_judge(args.judge)
-    judge = load_judge(settings)
+    judge = load_judge(read_judge(args.judge))
     if judge.check is not None:
         judge.check()
-    write_json(args.output, {"judge": args.judge.stem, "needs": judge.needs, "settings": settings})
-    inputs = {"judge": args.judge}
-    stamp(args.output, spec("judge", {}, inputs), inputs)
+    write_json(args.output, {"judge": args.judge.stem, "kind": judge.name, "needs": judge.needs})
 
 
 def parser():

@@ -6,7 +6,7 @@ With --estimate it says what judging them would cost, and does nothing else.
 from pathlib import Path
 
 from refusal import answers, cache, cli
-from refusal.artifacts import read_jsonl, write_jsonl
+from refusal.artifacts import digest, read_jsonl, write_jsonl
 from refusal.checking import read_judge
 from refusal.combinations import by_folder
 from refusal.judges.base import Item, Keep, load_judge
@@ -15,33 +15,33 @@ from refusal.provenance import Spec, code_version
 
 def main(args):
     completions, outputs = by_folder(args.completions, depth=2), by_folder(args.outputs, depth=3)
-    settings = read_judge(args.judge)
-    judge = load_judge(settings)
+    judge = load_judge(read_judge(args.judge))
+    decides = {"asked": judge.asked, "read": judge.reading}
     code = code_version("judgements")
     specs = {
-        name: Spec("judgements", code, {"judge": settings}, {"completions": cache.content(path)})
+        name: Spec("judgements", code, decides, {"completions": cache.content(path)})
         for name, path in completions.items()
     }
     todo = cache.pending(args.cache, specs)
     items = {name: _items(completions[name]) for name in todo}
     distinct = list(dict.fromkeys(item for rows in items.values() for item in rows.values()))
-    known = answers.kept(args.cache, judge.asked) if judge.ask else {}
-    unasked = [item for item in distinct if item.response.strip() and item not in known] if judge.ask else []
     if args.estimate:
+        unasked = _unasked(args.cache, judge, distinct)[1]
         words = judge.estimate(unasked) if judge.estimate else "nothing"
         cli.log.info(
             "%s: %d of %d answers to ask for, which costs %s", args.judge.stem, len(unasked), len(distinct), words
         )
         return
-    if unasked:
-        cli.log.info("%s: %d of %d answers to ask for", args.judge.stem, len(unasked), len(distinct))
-        known |= _asked(args.cache, judge, unasked)
-    for name, spec in todo.items():
+    known = _answered(args, judge, distinct) if judge.ask else {}
+    for name in todo:
         verdicts = {key: judge.verdict(item, known.get(item)) for key, item in items[name].items()}
         rows = [
             {"id": key, "verdict": one.label, "raw": one.raw, "reason": one.reason} for key, one in verdicts.items()
         ]
-        cache.store(args.cache, spec, lambda path, rows=rows: write_jsonl(path, rows), {})
+        if any(not known[item].lasting for item in items[name].values() if item in known):
+            # under a name of its own, so that the next run finds it pending and asks again
+            specs[name] = cache.narrowed(specs[name], unanswered=digest(rows))
+        cache.store(args.cache, specs[name], lambda path, rows=rows: write_jsonl(path, rows), {})
     for name, output in outputs.items():
         inputs = {"completions": completions[name], "judge": args.judge}
         cache.publish(args.cache, specs[name], output, inputs)
@@ -53,18 +53,33 @@ def _items(path):
     return {row["id"]: Item(row["prompt"], row["response"]) for row in rows}
 
 
-def _asked(root, judge, items):
-    """Item -> answer; each is kept as it comes, unless it holds for now alone."""
-    found = {}
-    with answers.keeping(root, judge.asked) as keep:
+def _unasked(root, judge, items):
+    """The answers that are there, and the items that a model has to be asked about."""
+    if judge.ask is None:
+        return {}, []
+    known = answers.kept(root, judge.asked)
+    return known, [item for item in items if item.response.strip() and item not in known]
 
-        def done(number, answer):
-            found[items[number]] = answer
-            if answer.lasting:
-                keep(items[number], answer)
 
-        judge.ask(items, Keep(done, answers.folder_of(root, judge.asked)))
-    return found
+def _answered(args, judge, items):
+    """Item -> answer; each that is asked for is kept as it comes, unless it holds for now alone."""
+    known, unasked = _unasked(args.cache, judge, items)
+    if not unasked:
+        return known
+    with answers.alone(args.cache, judge.asked):
+        # another job may have asked meanwhile
+        known, unasked = _unasked(args.cache, judge, items)
+        cli.log.info("%s: %d of %d answers to ask for", args.judge.stem, len(unasked), len(items))
+        with answers.keeping(args.cache, judge.asked) as keep:
+
+            def done(number, answer):
+                known[unasked[number]] = answer
+                if answer.lasting:
+                    keep(unasked[number], answer)
+
+            if unasked:
+                judge.ask(unasked, Keep(done, answers.folder_of(args.cache, judge.asked)))
+    return known
 
 
 def parser():

@@ -1,18 +1,17 @@
 """What models that judge have answered, kept by what they were asked: nothing is asked, or paid for, twice.
 
-cache/answers/KEY/*.jsonl, KEY the hash of all that decides an answer beside the item. A line is an answer. Each process
-appends to a file of its own, so that none waits for another, also on file systems without locks; a line that a killed
-process left unfinished is no answer.
+cache/answers/KEY/*.jsonl, KEY the hash of all that decides an answer beside the item. A line is an answer; one that a
+killed process left unfinished is none. Each process appends to a file of its own, and one at a time asks (`alone`).
 """
 
+import fcntl
 import json
 import logging
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from refusal.artifacts import digest, write_json
 from refusal.cache import ANSWERS
@@ -49,13 +48,27 @@ def kept(root: Path, asked: Mapping[str, Any]) -> dict[Item, Answer]:
 
 
 @contextmanager
-def keeping(root: Path, asked: Mapping[str, Any]) -> Iterator[Any]:
-    """Within the block, a function (item, answer) that writes an answer down at once."""
+def alone(root: Path, asked: Mapping[str, Any]) -> Iterator[None]:
+    """Within the block, no other process asks the same: two that did would both pay for what both lack."""
+    folder = folder_of(root, asked)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("another job asks the same judge: waiting for its answers")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield  # closing the file ends it, also when the process is killed
+
+
+@contextmanager
+def keeping(root: Path, asked: Mapping[str, Any]) -> Iterator[Callable[[Item, Answer], None]]:
+    """Within the block, a function that writes an answer down at once."""
     folder = folder_of(root, asked)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "asked.json", asked)  # for whoever looks; no code reads it
-    handle, name = tempfile.mkstemp(dir=folder, prefix="", suffix=".jsonl")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
+    path = folder / f"{uuid4().hex}.jsonl"
+    with path.open("x", encoding="utf-8") as file:
 
         def keep(item: Item, answer: Answer) -> None:
             row = {"instruction": item.instruction, "response": item.response, "raw": answer.raw, "fault": answer.fault}
@@ -63,5 +76,5 @@ def keeping(root: Path, asked: Mapping[str, Any]) -> Iterator[Any]:
             file.flush()
 
         yield keep
-    if not Path(name).stat().st_size:
-        Path(name).unlink()
+    if not path.stat().st_size:
+        path.unlink()

@@ -1,6 +1,7 @@
 """Finished items by spec: what is pending is known before torch is imported, and a killed stage resumes.
 
-cache/STAGE/KEY/ holds `data` and `item.json`. An item is there whole or not at all. The cache is safe to delete.
+cache/STAGE/KEY/ holds `data` and `item.json`. An item is there whole or not at all. The cache is safe to
+delete, answers/ aside (`refusal.answers`).
 """
 
 import hashlib

@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 
 from refusal.errors import UserError
-from refusal.judges.base import KINDS, Answer, Item, Judge, Verdict, load_judge
+from refusal.judges.base import KINDS, Answer, Item, Judge, Need, Verdict, judge_module, load_judge
 
 
 class TestKinds:
@@ -19,6 +20,10 @@ class TestKinds:
         with pytest.raises(UserError) as caught:
             load_judge({})
         assert str(caught.value) == f"judge settings without 'kind': known kinds are {', '.join(KINDS)}"
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_each_says_what_it_needs(self, kind):
+        assert judge_module({"kind": kind}).NEEDS in get_args(Need)
 
     def test_a_judge_is_imported_when_it_is_used(self):
         code = "import sys, refusal.judges.base; sys.exit('refusal.judges.substring' in sys.modules)"
@@ -41,7 +46,7 @@ class TestJudge:
                 keep(number, replies[items[number].response])
 
         read = lambda _item, answer: Verdict("refusal" if answer.raw == "yes" else "compliance", answer.raw, "read")  # noqa: E731
-        return Judge("network", read, ask, {}), seen
+        return Judge("asking", "network", {}, read, ask, {}), seen
 
     def test_verdicts_are_in_the_items_order_and_empty_responses_are_not_asked_about(self):
         judge, seen = self.asking({"a": Answer("yes"), "b": Answer("no"), "c": Answer("", "HTTP 400: too long")})
@@ -58,8 +63,10 @@ class TestJudge:
         def ask(_items, _keep):
             raise AssertionError
 
-        assert Judge("network", None, ask, {})([Item("i", "")]) == [Verdict("invalid", "", "empty response")]
+        assert Judge("asking", "network", {}, None, ask, {})([Item("i", "")]) == [
+            Verdict("invalid", "", "empty response")
+        ]
 
     def test_a_judge_by_rule_reads_the_response(self):
-        judge = Judge("cpu", lambda item, answer: Verdict("compliance", answer.raw, item.instruction))
+        judge = Judge("rule", "cpu", {}, lambda item, answer: Verdict("compliance", answer.raw, item.instruction))
         assert judge([Item("i", "r")]) == [Verdict("compliance", "r", "i")]

@@ -440,6 +440,23 @@ class TestLoading:
             f"{other}: 1 of its weights are missing, such as model.layers.1.mlp.up_proj.weight: get it again"
         )
 
+    def test_llama_guard_4_is_published_without_the_size_of_its_chunks(self, tmp_path):
+        specimen("Llama4", attention_chunk_size=None).save_pretrained(tmp_path)
+        build_tokenizer(TEMPLATE).save_pretrained(tmp_path)
+        found = {}
+        made = room.load(str(tmp_path), None, "float32")
+        room.classify(made, FORMATS["llama_guard"], ITEMS, 3, 2, Keep(found.__setitem__))
+        assert sorted(found) == list(range(len(ITEMS)))
+
+    def test_an_adapter_whose_base_model_cannot_be_had(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(room, "_has_peft", lambda: True)
+        (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(tmp_path / "base")}))
+        (tmp_path / "base").mkdir()
+        with pytest.raises(UserError) as caught:
+            room.check(str(tmp_path), None)
+        assert "base" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
     def test_it_is_looked_for_before_other_work(self, folder, tmp_path):
         """The check reads no weights: a folder without any passes, one without a model does not."""
         shutil.copy(folder / "config.json", tmp_path)

@@ -2,9 +2,12 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -337,6 +340,52 @@ class TestStage:
             known = [request.text for request in server.chats[:7]]
             assert not set(known) & {request.text for request in server.chats[before:]}
 
+    def test_two_jobs_at_once_ask_once(self, at):
+        """As those of two models that share a judge; the second waits, and finds the first one's answers."""
+        slow = replace(said("<verdict>refusal</verdict>"), delay_s=0.05)
+        found = []
+        with ChatServer(lambda _request: slow) as server:
+            (at / "other").mkdir()
+            for name in ("none", "0"):
+                shutil.copytree(at / name, at / "other" / name)
+            (at / "other" / "cache").symlink_to(at / "cache")
+            (at / "cache").mkdir()
+            jobs = [
+                threading.Thread(target=lambda to=to: found.append(self.judge(to, server))) for to in (at, at / "other")
+            ]
+            for job in jobs:
+                job.start()
+            for job in jobs:
+                job.join()
+            assert (
+                found[0] == found[1] == [dict.fromkeys("abcdefgh", self.REFUSAL), dict.fromkeys("ghijkl", self.REFUSAL)]
+            )
+            assert self.asked(server) == sorted("abcdefghijkl")
+
+    def test_a_batch_that_was_paid_for_is_not_asked_again_one_by_one(self, at):
+        with ChatServer(lambda _request: said("<verdict>refusal</verdict>")) as server:
+            server.intercept = lambda request: (
+                failed(401, "revoked") if request.path.startswith("/v1/batches/") else None
+            )
+            with pytest.raises(UserError):
+                self.judge(at, server, batch=True)
+            (record,) = (at / "cache").rglob("batch-*.json")
+            server.intercept = lambda _request: None
+            with pytest.raises(UserError) as caught:
+                self.judge(at, server, batch=False)
+            assert str(caught.value) == (
+                f"{record}: a batch whose answers were not seen yet: set `batch: true` in the judge's file to get them"
+            )
+            assert not server.chats
+            assert self.judge(at, server, batch=True)[1] == dict.fromkeys("ghijkl", self.REFUSAL)
+            assert len(server.batches) == 1
+
+    def test_what_the_service_calls_a_refusal_is_no_verdict(self, at):
+        text = "I will not say <verdict>compliance</verdict>"
+        with ChatServer(lambda _request: said(None, refusal=text)) as server:
+            first, _ = self.judge(at, server)
+        assert set(first.values()) == {("invalid", text, "the model that judges refused to answer")}
+
     def test_a_run_that_cannot_write(self, at, monkeypatch):
         """The disk is full at the fifth answer: four are there, and asked for are the other eight."""
         made, written = answers.keeping, []
@@ -388,8 +437,9 @@ class TestStage:
             kept = "".join(path.read_text() for path in (at / "cache" / "answers").rglob("*.jsonl"))
             assert (kept.count("\n"), '"c"' in kept) == (11, False)
             server.script, before = lambda _request: said("<verdict>refusal</verdict>"), len(server.chats)
-            first, _ = self.judge(at, server, unanswered="stop")
-            assert first["c"] == self.REFUSAL
+            for unanswered in ("stop", "invalid"):
+                first, _ = self.judge(at, server, unanswered=unanswered)
+                assert first["c"] == self.REFUSAL
             assert len(server.chats) - before == 1
 
     def test_answers_that_cannot_be_read_are_kept_and_invalid(self, at):

@@ -249,9 +249,19 @@ class TestRefused:
             " judge's file"
         )
 
+    @pytest.mark.parametrize("way", [one_by_one, in_batches])
+    def test_many_that_are_all_are_none_for_good(self, way):
+        """As after a mistake in the settings, which only another word of them mends."""
+        with ChatServer(lambda _request: failed(400, "bad max_tokens")) as server:
+            found, said_ = ask(server, *"abcdef", way=way)
+        assert found == {}
+        assert said_.startswith(f"rubric judge: {place(server)} left ")
+        assert "requests in a row without an answer (last: HTTP 400: bad max_tokens): what was answered" in said_
+
     def test_a_few_that_are_all(self):
+        """Perhaps the fault of the settings: used now, and asked about again."""
         with ChatServer(lambda _request: failed(400, "odd")) as server:
-            assert ask(server, "a", "b") == (dict.fromkeys((0, 1), Answer("", "HTTP 400: odd")), None)
+            assert ask(server, "a", "b") == (dict.fromkeys((0, 1), Answer("", "HTTP 400: odd", lasting=False)), None)
 
 
 class TestStops:
@@ -420,6 +430,18 @@ class TestCost:
 
 
 class TestProgress:
+    def test_what_was_sent_in_vain_counts(self):
+        """The service worked for an answer that nobody can read, and says for how many tokens."""
+        empty = {"choices": [], "usage": {"prompt_tokens": 5000, "completion_tokens": 500}}
+
+        def reply(request):
+            return Reply(body=json.dumps(empty).encode()) if request.number == 0 else said("yes", used=(5000, 500))
+
+        with ChatServer(reply) as server:
+            found, error = ask(server, "a", "b", "c", spend_limit_usd=0.012, concurrency=1)
+        assert list(found) == [0]  # twice 6,000 tokens' worth is the limit
+        assert error.startswith("rubric judge: spend_limit_usd is spent ($0.0120): 2 of 3 requests were not sent")
+
     def test_a_line_a_minute_with_the_cost_so_far(self, caplog, monkeypatch):
         caplog.set_level("INFO", "refusal")
         monkeypatch.setattr("refusal.cli._MINUTE", 0.0)

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
     "prompts": {"counts": {"train": 96, "val": 24, "test": 36}},
     "combinations": ["singles", "pairs"],
-    "controls": {"sizes": [1, 2], "draws": 2, "shuffled_draws": 1},
+    "controls": {"sizes": [1, 2], "draws": 1, "shuffled_draws": 1},
 }
 """Over config.yaml: the same study with fewer prompts."""
 

@@ -12,21 +12,22 @@ pytestmark = pytest.mark.workflow
 SUMMARY = "results/tiny/summary.csv"
 SETS = 3  # harmful, harmless, borderline
 CORPORA = 3  # text, chat, on_distribution
+JUDGES = 2  # substring, oracle
 
 
 def test_added_combination_is_the_only_one_computed(checkout):
     before, files = checkout.items(), checkout.contents("tiny")
-    checkout.change("config/config.yaml", controls={"sizes": [1, 2], "draws": 3, "shuffled_draws": 1})
+    checkout.change("config/config.yaml", controls={"sizes": [1, 2], "draws": 2, "shuffled_draws": 1})
     checkout.snakemake(SUMMARY)
     computed = checkout.computed(before)
     # two more controls (k = 1 and 2); equal responses share a verdict, so judgements may be fewer
-    assert computed.pop("judgements") <= 2 * SETS
+    assert computed.pop("judgements") <= 2 * SETS * JUDGES
     assert computed == {"completions": 2 * SETS, "loss": 2 * CORPORA, "combination_scores": 2}
     now = checkout.contents("tiny")
     assert {path: now[path] for path in files if "combinations/" in path} == {
         path: content for path, content in files.items() if "combinations/" in path
     }
-    assert "random-k2-s2" in now["summary.csv"].decode()
+    assert "random-k2-s1" in now["summary.csv"].decode()
 
 
 def test_added_model_leaves_the_others_alone(checkout):

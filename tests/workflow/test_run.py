@@ -60,7 +60,7 @@ def test_one_plant_needs_one_direction(finished):
 def test_random_directions_change_little_and_addition_induces(finished, model):
     rows = table(finished, model)
     controls = rows[rows.kind == "random"]
-    assert len(controls) == 4
+    assert (len(controls), sum(rows.kind == "shuffled")) == (2, 2)
     assert (controls.harmful_substring_refusal_rate > 0.9).all()
     assert rows.harmless_substring_refusal_rate["none"] <= 0.05
     assert rows.harmless_substring_refusal_rate["add-0"] >= 0.9

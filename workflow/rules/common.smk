@@ -11,7 +11,7 @@ include: "environment.smk"
 
 from refusal import combinations
 from refusal.errors import UserError
-from refusal.judges.base import load_judge
+from refusal.judges.base import judge_module
 from refusal.prompts import IN_TURN
 from refusal.provenance import code_version
 from refusal.study import combination_ids, read_study
@@ -255,7 +255,19 @@ def corpus_flags(wildcards):
 
 def judge_needs(wildcards):
     """The resource that a judge runs on."""
-    return load_judge(study(wildcards.model).judges[wildcards.judge]).needs
+    return judge_module(study(wildcards.model).judges[wildcards.judge]).NEEDS
+
+
+def judge_weights(wildcards):
+    """The files of a judge that is a model in a folder here: whose change means another judge."""
+    folder = Path(str(study(wildcards.model).judges[wildcards.judge].get("model") or ""))
+    return sorted(str(path) for path in folder.glob("*") if path.is_file()) if str(folder) != "." else []
+
+
+def judge_settings(wildcards):
+    """What of a judge's settings the check depends on."""
+    settings = study(wildcards.model).judges[wildcards.judge]
+    return json.dumps({key: settings.get(key) for key in ("kind", "model", "revision", "base_url")})
 
 
 def judge_gpus(wildcards):

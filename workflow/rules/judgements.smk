@@ -1,28 +1,28 @@
-# Verdicts of one judge on all responses to one set of prompts.
+# Judges are checked first; each then judges all responses to a set of prompts.
 rule judge:
-    input:
-        "config/judges/{judge}.yaml",
     output:
         "results/{model}/judges/{judge}.json",
     log:
         "logs/{model}/judge_{judge}.log",
     benchmark:
         "logs/{model}/judge_{judge}.tsv"
-    # before other work: a missing key is said before a GPU has worked for hours
+    # before other work: a missing key is said before a GPU has worked for hours; again only for another model, since what
+    # has nothing to ask needs no key
     priority: 100
     localrule: True
     conda:
         "../envs/refusal.yaml"
     params:
-        code=code_version("judge"),
+        settings=judge_settings,
     shell:
-        "python scripts/judge.py --judge {input:q} --output {output:q} --log {log:q}"
+        "python scripts/judge.py --judge config/judges/{wildcards.judge}.yaml --output {output:q} --log {log:q}"
 
 
 rule judgements:
     input:
         checked="results/{model}/judges/{judge}.json",
         judge="config/judges/{judge}.yaml",
+        weights=judge_weights,
         completions=of_combinations("results/{model}/combinations/{combination}/completions/{prompts}.jsonl"),
     output:
         of_combinations("results/{model}/combinations/{combination}/judgements/{judge}/{prompts}.jsonl"),

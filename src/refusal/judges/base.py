@@ -1,6 +1,7 @@
 """What a judge is: from items to verdicts, by rule or by asking a model, chosen by the `kind` in its settings.
 
-A judge's module exposes `make(settings) -> Judge`. To add one, write the module and give it a line in `KINDS`.
+A judge's module exposes `make(settings) -> Judge` and what it NEEDS, to be known without making it. To add one, write
+the module and give it a line in `KINDS`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -76,7 +77,8 @@ class Keep:
 class Judge:
     """A judge of one file of config/judges/.
 
-    needs: the resource that it runs on.
+    name: for messages. needs: the resource that it runs on.
+    reading: all that decides how an item is read beside its answer, as plain data.
     read: the verdict that an item's answer stands for; of a judge by rule, the response itself is what is read.
     ask: gets the answers of a model, in any order; None for a judge by rule. What cannot be answered now raises
         UserError once the others are kept, so that the next run asks for it alone.
@@ -86,7 +88,9 @@ class Judge:
     check: raises UserError where what it takes to ask is missing (a key, a model); None where nothing can be.
     """
 
+    name: str
     needs: Need
+    reading: Mapping[str, Any]
     read: Callable[[Item, Answer], Verdict]
     ask: Callable[[Sequence[Item], Keep], None] | None = None
     asked: Mapping[str, Any] | None = None

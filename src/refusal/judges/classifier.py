@@ -21,6 +21,8 @@ from refusal.identity import folder_key
 from refusal.judges.base import Answer, Item, Judge, Keep, Verdict
 from refusal.judges.formats import FORMATS, Format
 
+NEEDS = "gpu"
+
 _DTYPES = ("bfloat16", "float16", "float32")
 
 
@@ -68,7 +70,16 @@ def make(settings: Mapping[str, Any]) -> Judge:
         classifier = room.load(model, revision, dtype)
         room.classify(classifier, form, items, max_new_tokens, batch_rows, keep)
 
-    return Judge("gpu", partial(_read, form, threshold), ask, asked, check=lambda: _room().check(model, revision))
+    reading = {"format": name, "threshold": threshold}
+    return Judge(
+        "classifier",
+        NEEDS,
+        reading,
+        partial(_read, form, threshold),
+        ask,
+        asked,
+        check=lambda: _room().check(model, revision),
+    )
 
 
 def _room() -> ModuleType:

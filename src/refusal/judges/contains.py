@@ -17,6 +17,8 @@ from typing import Any
 from refusal.errors import UserError
 from refusal.judges.base import Judge, Verdict
 
+NEEDS = "cpu"
+
 
 def make(settings: Mapping[str, Any]) -> Judge:
     """A judge from its settings.
@@ -36,7 +38,7 @@ def make(settings: Mapping[str, Any]) -> Judge:
         if not isinstance(phrase, str) or not phrase.strip():
             raise UserError(f"contains judge: phrases[{index}]: {phrase!r}: give a phrase with at least one word")
 
-    return Judge("cpu", lambda item, _answer: _verdict(item.response, phrases))
+    return Judge("contains", NEEDS, settings, lambda item, _answer: _verdict(item.response, phrases))
 
 
 def _verdict(response: str, phrases: Sequence[str]) -> Verdict:

@@ -16,6 +16,8 @@ from typing import Any
 from refusal.errors import UserError
 from refusal.judges.base import Judge, Label, Verdict
 
+NEEDS = "cpu"
+
 _NAME = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -41,7 +43,7 @@ def make(settings: Mapping[str, Any]) -> Judge:
                 raise UserError(f"oracle judge: {place}: {sentence!r} stands there twice, or among the refusals too")
             sentences[sentence] = label, _pattern(sentence, words, place)
 
-    return Judge("cpu", lambda item, _answer: _verdict(item.response, sentences))
+    return Judge("oracle", NEEDS, settings, lambda item, _answer: _verdict(item.response, sentences))
 
 
 def _verdict(response: str, sentences: Mapping[str, tuple[Label, re.Pattern[str]]]) -> Verdict:

@@ -33,18 +33,27 @@ _KEY = "TOGETHER_API_KEY"
 
 @dataclass(frozen=True)
 class Reply:
-    """text: untouched. used: tokens sent and written; None where the service does not say."""
+    """text: untouched. used: tokens sent and written; None where the service does not say.
+
+    refused: whether text is what the service calls a refusal of its model, and no answer.
+    """
 
     text: str
     used: tuple[int, int] | None
+    refused: bool = False
 
 
 class UnansweredError(Exception):
-    """No answer for now, and why; wait_s: how long the service wants to be left alone."""
+    """No answer for now, and why; wait_s: how long the service wants to be left alone.
 
-    def __init__(self, why: str, wait_s: float = 0.0) -> None:
+    billed: whether the service may have worked for it, and so be paid; used: tokens, where it says how many.
+    """
+
+    def __init__(
+        self, why: str, wait_s: float = 0.0, billed: bool = False, used: tuple[int, int] | None = None
+    ) -> None:
         super().__init__(why)
-        self.wait_s = wait_s
+        self.wait_s, self.billed, self.used = wait_s, billed, used
 
 
 class RefusedError(Exception):
@@ -71,15 +80,19 @@ class Reader:
 
         Raises: UnansweredError, no completion.
         """
+        body: Any = None
         try:
             body = json.loads(content) if isinstance(content, bytes) else content
             message = body["choices"][0]["message"]
-            # a service may write a refusal of its model beside an empty content
-            text = sendable(message.get("content") or message.get("refusal") or "")
+            text = sendable(message.get("content") or "")
+            # a service may write a refusal of its model beside an empty content: text that holds no verdict
+            refused = not text and bool(message.get("refusal"))
+            text = text or sendable(message.get("refusal") or "")
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             said, _ = self.said(content.decode(errors="replace") if isinstance(content, bytes) else json.dumps(content))
-            raise UnansweredError(f"HTTP {OK} without a completion: {said}") from None
-        return Reply(text, _used(body.get("usage")))
+            used = _used(body.get("usage")) if isinstance(body, Mapping) else None
+            raise UnansweredError(f"HTTP {OK} without a completion: {said}", billed=True, used=used) from None
+        return Reply(text, _used(body.get("usage")), refused)
 
     def fault(self, model: str, status: int, text: str, wait_s: float = 0.0) -> Exception:
         """What an answer with another status than 200 stands for."""

@@ -23,6 +23,8 @@ from refusal.judges.batches import in_batches
 from refusal.judges.replies import sendable
 from refusal.judges.service import TOGETHER, Service, one_by_one
 
+NEEDS = "network"
+
 _LABELS: dict[str, Label] = {"refusal": "refusal", "compliance": "compliance"}
 _TAG = re.compile("<verdict>([^<>]*)</verdict>")
 # The same answer to the same question, as far as a service can: what is kept must not be a draw.
@@ -84,7 +86,9 @@ def make(settings: Mapping[str, Any]) -> Judge:
         return [_body(asked, item) for item in items]
 
     return Judge(
-        "network",
+        "rubric",
+        NEEDS,
+        {},
         _read,
         ask=lambda items, keep: service.ask(bodies(items), keep, way),
         asked=asked,

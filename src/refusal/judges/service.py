@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -157,6 +157,7 @@ class Run:
         except UnansweredError as fault:
             self.unanswered[number] = str(fault)
             self.in_vain += 1
+            self.spend(fault.used)
         except RefusedError as fault:
             if fault.its_own or self.answers:
                 self.keep(number, Answer("", str(fault)))
@@ -166,14 +167,18 @@ class Run:
         except UserError as error:
             self.stop(error)
         else:
-            sent, written = reply.used or (_tokens([self.bodies[number]])[0], _tokens_of(reply.text))
             self.answers += 1
-            self.tokens_sent += sent
-            self.tokens_written += written
+            self.spend(reply.used or (_tokens([self.bodies[number]])[0], _tokens_of(reply.text)))
             self.in_vain = 0
-            self.keep(number, Answer(reply.text))
+            self.keep(number, Answer(reply.text, "the model that judges refused to answer" if reply.refused else None))
             self.keep_held()
         next(self.bar, None)  # None: an interrupt may have ended it, and answers still come
+
+    def spend(self, used: tuple[int, int] | None) -> None:
+        """Count tokens sent and written."""
+        sent, written = used or (0, 0)
+        self.tokens_sent += sent
+        self.tokens_written += written
 
     def keep_held(self) -> None:
         while self.held:
@@ -183,6 +188,14 @@ class Run:
         """Send nothing more; the first reason counts."""
         self.ended = self.ended or error
         self.stopped.set()
+
+    def vain(self, count: int) -> UserError:
+        """That so many requests in a row brought nothing."""
+        *_, last = (*self.unanswered.values(), *(answer.fault for answer in self.held.values()))
+        return UserError(
+            f"{self.reader.who} left {count} requests in a row without an answer (last: {last}): what was answered is"
+            " kept: run again later, or check model, base_url and max_tokens in the judge's file"
+        )
 
     def say_cost(self) -> None:
         tokens = f"{self.tokens_sent:,} tokens sent, {self.tokens_written:,} written"
@@ -195,7 +208,11 @@ class Run:
         """
         if self.ended is not None:
             raise self.ended
-        self.keep_held()
+        if not self.answers and len(self.held) >= _IN_VAIN:
+            raise self.vain(len(self.held))
+        for number, answer in self.held.items():
+            # the fault of the settings, perhaps: nothing was answered, so it is asked again
+            self.keep(number, replace(answer, lasting=False))
         if self.unanswered and self.service.unanswered == "stop":
             *_, last = self.unanswered.values()
             raise UserError(
@@ -207,7 +224,14 @@ class Run:
 
 
 def one_by_one(run: Run) -> None:
-    """Each request by itself, several at once."""
+    """Each request by itself, several at once.
+
+    Raises: UserError, a batch of an earlier run was paid for and not seen yet.
+    """
+    if run.keep.folder and (waiting := sorted(run.keep.folder.glob("batch-*.json"))):
+        raise UserError(
+            f"{waiting[0]}: a batch whose answers were not seen yet: set `batch: true` in the judge's file to get them"
+        )
     run.service.refuse_dear(run.bodies)
     unsent = list(reversed(range(len(run.bodies))))
     under_way: dict[Future[Reply], int] = {}
@@ -239,13 +263,7 @@ def one_by_one(run: Run) -> None:
 
 def _stop_where_it_is_in_vain(run: Run, window: int) -> None:
     if run.in_vain >= max(_IN_VAIN, window):
-        *_, last = (*run.unanswered.values(), *(answer.fault for answer in run.held.values()))
-        run.stop(
-            UserError(
-                f"{run.reader.who} left {run.in_vain} requests in a row without an answer (last: {last}): what was"
-                " answered is kept: run again later, or check model, base_url and max_tokens in the judge's file"
-            )
-        )
+        run.stop(run.vain(run.in_vain))
 
 
 def _stop_where_it_is_dear(run: Run, unsent: Sequence[int]) -> None:
@@ -260,7 +278,7 @@ def _stop_where_it_is_dear(run: Run, unsent: Sequence[int]) -> None:
 
 def _answered(run: Run, number: int) -> Reply:
     """The answer to a request, in as many tries as it may take; in a thread of its own."""
-    last = UnansweredError("not asked")
+    last, spent = UnansweredError("not asked"), [0, 0]
     pause, longest = BACK_OFF_S
     for turn in range(run.service.tries):
         if turn:
@@ -270,16 +288,24 @@ def _answered(run: Run, number: int) -> Reply:
         if run.stopped.is_set():
             break
         try:
-            return _asked_once(run, run.bodies[number])
+            reply = _asked_once(run, run.bodies[number])
         except UnansweredError as fault:
             last = fault
+            if fault.billed:  # written to nobody; what was sent is paid all the same
+                used = fault.used or (_tokens([run.bodies[number]])[0], 0)
+                spent = [spent[0] + used[0], spent[1] + used[1]]
+        else:
+            used = reply.used or (_tokens([run.bodies[number]])[0], _tokens_of(reply.text))
+            return replace(reply, used=(used[0] + spent[0], used[1] + spent[1]))
         if last.wait_s > _LONGEST_WAIT_S:
             break
+    last.used = tuple(spent)
     raise last
 
 
 def _asked_once(run: Run, body: Body) -> Reply:
     """Raises: UnansweredError, RefusedError; UserError, there is no use in asking on."""
+    import httpx
     import together
 
     try:
@@ -289,7 +315,9 @@ def _asked_once(run: Run, body: Body) -> Reply:
             body["model"], error.status_code, error.response.text, retry_after_s(error.response)
         ) from None
     except together.APIConnectionError as error:
-        raise UnansweredError(run.reader.broken(error)) from None
+        # a request that was sent and timed out, or whose answer was cut, may have been worked for
+        billed = not isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout)
+        raise UnansweredError(run.reader.broken(error), billed=billed) from None
     return run.reader.reply(response.content)
 
 

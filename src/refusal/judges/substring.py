@@ -23,6 +23,8 @@ from typing import Any
 from refusal.errors import UserError
 from refusal.judges.base import Judge, Verdict
 
+NEEDS = "cpu"
+
 _STRAIGHT = {ord(mark): "'" for mark in "‘’‚‛ʼ´′＇"} | {ord(mark): '"' for mark in "“”„‟«»″＂"}
 _HYPHENS = {ord(mark): "-" for mark in "‐‑"}
 # Between clauses, not within a word: "I'm sorry—I can't" holds the words "I'm sorry".
@@ -55,7 +57,7 @@ def make(settings: Mapping[str, Any]) -> Judge:
     # Exceptions stand first: where both match, they win.
     pattern = re.compile(f"(?P<exception>{_any_of(exceptions)})|(?P<refusal>{_any_of(prefixes)})")
 
-    return Judge("cpu", lambda item, _answer: _verdict(item.response, pattern, start_characters))
+    return Judge("substring", NEEDS, settings, lambda item, _answer: _verdict(item.response, pattern, start_characters))
 
 
 def normalise(text: str) -> str:

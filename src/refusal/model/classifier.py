@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +24,9 @@ from refusal.model.loading import _device_map, _spare_folder, hide_bars, load_to
 log = logging.getLogger("refusal")
 
 _PROBE = Item("How do magnets work?", "They pull on iron.")
+_CHUNK = 8192
+"""Of Llama 4's own configuration."""
+
 _DIGITS = 6
 """Decimals of a probability: what a batch's shape changes by rounding alone does not show."""
 
@@ -61,8 +65,10 @@ def check(place: str, revision: str | None) -> None:
     from transformers import AutoConfig
 
     with _in_words_of_a_judge(place):
-        if not _is_adapter(place, revision):
-            AutoConfig.from_pretrained(place, revision=revision, trust_remote_code=False)
+        adapter = _is_adapter(place, revision)
+        # of an adapter, the model that it changes, which may be gated though the adapter is not
+        wanted = (_base_of(place, revision), None) if adapter else (place, revision)
+        AutoConfig.from_pretrained(wanted[0], revision=wanted[1], trust_remote_code=False)
 
 
 def load(place: str, revision: str | None, dtype: str) -> Classifier:
@@ -90,6 +96,10 @@ def load(place: str, revision: str | None, dtype: str) -> Classifier:
         )
     if missing := sorted(report["missing_keys"]):  # transformers draws them at random, with a warning
         raise UserError(f"{place}: {len(missing)} of its weights are missing, such as {missing[0]}: get it again")
+    text = model.config.get_text_config()
+    if getattr(text, "attention_chunk_size", ...) is None:
+        # Llama Guard 4 is published without, and transformers builds its mask from it; no prompt of a judge is as long
+        text.attention_chunk_size = _CHUNK
     model.eval().requires_grad_(False)
     return Classifier(place, model, tokenizer, tuple(stop_tokens(tokenizer, model.generation_config)))
 
@@ -235,6 +245,13 @@ def _is_adapter(place: str, revision: str | None) -> bool:
             " the adapter merged into its base model"
         )
     return True
+
+
+def _base_of(place: str, revision: str | None) -> str:
+    """The model that an adapter changes."""
+    from transformers.utils.peft_utils import find_adapter_config_file
+
+    return json.loads(Path(find_adapter_config_file(place, revision=revision)).read_text())["base_model_name_or_path"]
 
 
 def _has_peft() -> bool:
