@@ -137,7 +137,11 @@ def _cost_matched(measured: Measured, corpus: str, described: Mapping[str, Any])
     gains = [paired_difference(baseline > 0, one > 0) for one in ablated]
 
     def advantage(removed, cost):
-        """Above zero where the pair removes more per nat; a product, since a cost near zero divides badly."""
+        """Above zero where the pair removes more per nat; a product, since a cost near zero divides badly.
+
+        A cost below zero counts as none: with its sign, little that is removed would gain by it.
+        """
+        cost = np.maximum(cost, 0)
         return removed[..., 1] * cost[..., 0] - removed[..., 0] * cost[..., 1]
 
     estimate = advantage(removed.mean(axis=0), nats.sum(axis=0) / tokens.sum())
@@ -152,7 +156,11 @@ def _cost_matched(measured: Measured, corpus: str, described: Mapping[str, Any])
         per_nat = gain.estimate / cost.estimate if cost.low > 0 else nan
         figures[role] = {"removed": gain._asdict(), "ce_delta": cost._asdict(), "per_nat": per_nat}
     told = max(one.low for one in gains) > 0 and max(np.nan_to_num(one.low, nan=-1) for one in costs) > 0
-    answer = "undecided" if not told else "yes" if low > 0 else "no" if high < 0 else "undecided"
+    answer: Answer = "undecided"
+    if told and low > 0 and gains[1].low > 0:
+        answer = "yes"
+    elif told and high < 0 and gains[0].low > 0:
+        answer = "no"
     words = " ".join(
         f"The best {role} on val, {name}, removes {100 * gain.estimate:.1f} points of refusals for {cost.estimate:+.4f}"
         f" nats per token (95% {cost.low:+.4f} to {cost.high:+.4f})."

@@ -79,7 +79,8 @@ def paired_difference(first: ArrayLike, second: ArrayLike, confidence: float = 0
         # q: likeliest share of prompts with the event under the second alone, were this the difference
         b = (2 * n - only_first + only_second) * difference - only_first - only_second
         c = -only_second * difference * (1 - difference)
-        q = (math.sqrt(b * b - 8 * n * c) - b) / (4 * n)
+        # never negative but by rounding, where every prompt has the event under the second alone
+        q = (math.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
         spread = math.sqrt(max(n * (2 * q + difference * (1 - difference)), 0.0))
         return only_first - only_second - n * difference - bound * spread
 

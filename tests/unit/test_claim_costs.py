@@ -179,3 +179,10 @@ class TestLinearCost:
         )
         assert found["figures"]["estimate"] == pytest.approx(0.01, abs=1e-4)
         assert "low" not in found["figures"]
+
+
+def test_a_pair_that_removes_nothing_is_no_bargain_because_it_costs_less_than_nothing():
+    evidence = study(**{"0-2": of("0-2", 100, -6.0, cost=-0.02, noise=0.002)})
+    found = asked(evidence, "cost_matched")
+    assert found["figures"]["pair"]["removed"]["estimate"] == 0
+    assert found["answer"] == "undecided"
