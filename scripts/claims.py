@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from refusal import cli
-from refusal.artifacts import read_json, read_jsonl, read_tensors, write_json
+from refusal.artifacts import read_jsonl, write_json
 from refusal.combinations import BASELINE, by_folder
 from refusal.errors import UserError
 from refusal.provenance import spec, stamp, verify
@@ -29,19 +29,13 @@ def main(args):
     from refusal.claim_refusals import COPIES, HARDLY
     from refusal.claims import claims
     from refusal.measured import LEVEL, MARGIN
-    from refusal.summary import Evidence
+    from refusal.summary import read_evidence
 
-    evidence = {
-        name: Evidence(
-            read_tensors(path)[1],
-            read_json(scores[name]) if name in scores else {},
-            read_json(losses[name]) if name in losses else {},
-            {(SET, args.judge): {row["id"]: row["verdict"] for row in read_jsonl(judged[name])}}
-            if name in judged
-            else {},
-        )
-        for name, path in bases.items()
+    verdicts = {
+        name: {(SET, args.judge): {row["id"]: row["verdict"] for row in read_jsonl(path)}}
+        for name, path in judged.items()
     }
+    evidence = read_evidence(bases, scores, losses, verdicts)
     made = claims(evidence, args.judge, SET)
     rules = {"level": LEVEL, "margin": MARGIN, "hardly": HARDLY, "copies": COPIES, "bend": BEND}
     write_json(args.output, {"judge": args.judge, "set": SET, "rules": rules, "claims": made})

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from refusal import cli
-from refusal.artifacts import atomic, read_json, read_jsonl, read_tensors, write_table
+from refusal.artifacts import atomic, read_jsonl, write_table
 from refusal.combinations import by_folder
 from refusal.errors import UserError
 from refusal.provenance import spec, stamp, verify
@@ -25,17 +25,9 @@ def main(args):
         raise UserError("no judgements are given: name the judge by --narrator")
 
     from refusal.narration import narrate
-    from refusal.summary import Evidence, summarize
+    from refusal.summary import read_evidence, summarize
 
-    evidence = {
-        name: Evidence(
-            read_tensors(path)[1],
-            read_json(scores[name]) if name in scores else {},
-            read_json(losses[name]) if name in losses else {},
-            verdicts[name],
-        )
-        for name, path in bases.items()
-    }
+    evidence = read_evidence(bases, scores, losses, verdicts)
     for name, one in evidence.items():
         _check_candidate(one, scores.get(name))
     table = summarize(evidence)

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from refusal.artifacts import read_json, read_tensors
 from refusal.combinations import BASELINE, CONTROLS, parse
 from refusal.judges.base import LABELS
 from refusal.statistics import holm, mcnemar_exact, wilson
@@ -27,6 +29,24 @@ class Evidence:
     scores: Mapping[str, Any]
     loss: Mapping[str, Mapping[str, float]]
     verdicts: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
+
+
+def read_evidence(
+    bases: Mapping[str, Path],
+    scores: Mapping[str, Path],
+    losses: Mapping[str, Path],
+    verdicts: Mapping[str, Mapping[tuple[str, str], Mapping[str, str]]],
+) -> dict[str, Evidence]:
+    """Combination -> what its files say, in the order of the bases; of files that are not given, nothing."""
+    return {
+        name: Evidence(
+            read_tensors(path)[1],
+            read_json(scores[name]) if name in scores else {},
+            read_json(losses[name]) if name in losses else {},
+            verdicts.get(name, {}),
+        )
+        for name, path in bases.items()
+    }
 
 
 def summarize(evidence: Mapping[str, Evidence]) -> pd.DataFrame:

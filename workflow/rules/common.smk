@@ -260,8 +260,8 @@ def judge_needs(wildcards):
 
 def judge_weights(wildcards):
     """The files of a judge that is a model in a folder here: whose change means another judge."""
-    folder = Path(str(study(wildcards.model).judges[wildcards.judge].get("model") or ""))
-    return sorted(str(path) for path in folder.glob("*") if path.is_file()) if str(folder) != "." else []
+    model = study(wildcards.model).judges[wildcards.judge].get("model")
+    return sorted(str(path) for path in Path(model).glob("*") if path.is_file()) if model else []
 
 
 def judge_settings(wildcards):

@@ -19,7 +19,7 @@ from refusal.judges.formats import Format
 from refusal.model import template
 from refusal.model.batching import Room, Size, in_batches, left_pad
 from refusal.model.chat import stop_tokens
-from refusal.model.loading import _device_map, _spare_folder, hide_bars, load_tokenizer
+from refusal.model.loading import hide_bars, load_tokenizer, refuse_missing, spare_folder, where_layers_go
 
 log = logging.getLogger("refusal")
 
@@ -90,12 +90,11 @@ def load(place: str, revision: str | None, dtype: str) -> Classifier:
             adapter_kwargs={"revision": revision} if adapter else None,
             trust_remote_code=False,
             dtype=getattr(torch, dtype),
-            device_map=_device_map("auto"),
-            offload_folder=_spare_folder(),
+            device_map=where_layers_go("auto"),
+            offload_folder=spare_folder(),
             output_loading_info=True,
         )
-    if missing := sorted(report["missing_keys"]):  # transformers draws them at random, with a warning
-        raise UserError(f"{place}: {len(missing)} of its weights are missing, such as {missing[0]}: get it again")
+    refuse_missing(place, report)
     text = model.config.get_text_config()
     if getattr(text, "attention_chunk_size", ...) is None:
         # Llama Guard 4 is published without, and transformers builds its mask from it; no prompt of a judge is as long

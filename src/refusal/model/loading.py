@@ -5,7 +5,7 @@ import logging
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -124,12 +124,11 @@ def load(identity: Path, device_map: str = "auto") -> ChatModel:
             place,
             revision=revision,
             dtype=getattr(torch, record["identity"]["dtype"]),
-            device_map=_device_map(device_map),
-            offload_folder=_spare_folder(),
+            device_map=where_layers_go(device_map),
+            offload_folder=spare_folder(),
             output_loading_info=True,
         )
-    if missing := sorted(report["missing_keys"]):  # transformers draws them at random, with a warning
-        raise UserError(f"{place}: {len(missing)} of its weights are missing, such as {missing[0]}: get it again")
+    refuse_missing(place, report)
     model.eval().requires_grad_(False)
     suffix = tuple(token["id"] for token in record["positions"])
     stream = find_stream(model, suffix, record["identity"].get("modules"))
@@ -147,13 +146,20 @@ def load(identity: Path, device_map: str = "auto") -> ChatModel:
     return chat
 
 
-def _device_map(chosen: str) -> str | dict[str, Any] | None:
+def refuse_missing(place: str, report: Mapping[str, Any]) -> None:
+    """Raises: UserError, weights that a model's files lack; transformers draws them at random, with a warning."""
+    if missing := sorted(report["missing_keys"]):
+        raise UserError(f"{place}: {len(missing)} of its weights are missing, such as {missing[0]}: get it again")
+
+
+def where_layers_go(chosen: str) -> str | dict[str, Any] | None:
+    """For transformers: `auto` or the content of a JSON file; None where there is no GPU to choose."""
     if chosen != "auto":
         return read_json(Path(chosen))
     return "auto" if torch.cuda.is_available() else None
 
 
-def _spare_folder() -> str:
+def spare_folder() -> str:
     """Where weights go that fit nowhere else; it goes with this process."""
     folder = tempfile.mkdtemp(prefix="refusal-weights-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
