@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from refusal import cli
-from refusal.artifacts import read_jsonl, write_json
+from refusal.artifacts import atomic, read_jsonl, write_json
 from refusal.combinations import BASELINE, by_folder
 from refusal.errors import UserError
 from refusal.provenance import spec, stamp, verify
@@ -27,6 +27,7 @@ def main(args):
 
     from refusal.claim_costs import BEND
     from refusal.claim_refusals import COPIES, HARDLY
+    from refusal.claim_words import narrate_claims
     from refusal.claims import claims
     from refusal.measured import LEVEL, MARGIN
     from refusal.summary import read_evidence
@@ -36,17 +37,22 @@ def main(args):
         for name, path in judged.items()
     }
     evidence = read_evidence(bases, scores, losses, verdicts)
-    made = claims(evidence, args.judge, SET)
+    found = claims(evidence, args.judge, SET)
     rules = {"level": LEVEL, "margin": MARGIN, "hardly": HARDLY, "copies": COPIES, "bend": BEND}
-    write_json(args.output, {"judge": args.judge, "set": SET, "rules": rules, "claims": made})
+    text = narrate_claims(found, args.name, args.judge, SET)
+    write_json(args.output, {"judge": args.judge, "set": SET, "rules": rules, "claims": found})
+    with atomic(args.words) as temporary:
+        temporary.write_text(text)
     inputs = {str(Path(*path.parts[-4:])): path for path in files}
-    stamp(args.output, spec("claims", {"judge": args.judge}, inputs), inputs)
-    for one in made:
-        cli.log.info("%s %s. %s", one["question"], one["answer"], one["words"])
+    made = spec("claims", {"name": args.name, "judge": args.judge}, inputs)
+    for path in (args.output, args.words):
+        stamp(path, made, inputs)
+    cli.log.info("%s", text)
 
 
 def parser():
     made = cli.parser(__doc__)
+    made.add_argument("--name", required=True, help="of the model, for the title")
     made.add_argument("--bases", type=Path, nargs="+", required=True, help="COMBINATION/basis.safetensors")
     made.add_argument("--scores", type=Path, nargs="*", default=[], help="COMBINATION/scores.json")
     made.add_argument("--losses", type=Path, nargs="*", default=[], help="COMBINATION/loss.json")
@@ -56,6 +62,7 @@ def parser():
         "--partial", action="store_true", help="leave questions unanswered where figures lack (imported runs)"
     )
     made.add_argument("--output", type=Path, required=True, help="claims.json")
+    made.add_argument("--words", type=Path, required=True, help="claims.md")
     return made
 
 

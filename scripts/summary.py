@@ -28,8 +28,6 @@ def main(args):
     from refusal.summary import read_evidence, summarize
 
     evidence = read_evidence(bases, scores, losses, verdicts)
-    for name, one in evidence.items():
-        _check_candidate(one, scores.get(name))
     table = summarize(evidence)
     text = narrate(table, args.name, args.narrator or judges[0])
     write_table(args.output, table)
@@ -41,20 +39,6 @@ def main(args):
     for path in (args.output, args.words):
         stamp(path, made, inputs)
     cli.log.info("%s", text.split("\n\n|")[0])
-
-
-def _check_candidate(one, path):
-    """Figures that were measured elsewhere name their candidate; it must be the one that has the rank here."""
-    measured = one.scores.get("candidate")
-    if measured is None:
-        return
-    here = [{key: candidate[key] for key in measured} for candidate in one.basis["candidates"]]
-    if here != [measured]:
-        raise UserError(
-            f"{path}: was measured with the direction of position {measured['position']}, layer {measured['layer']},"
-            " which does not have this rank in ranking.csv: rank with the filters of the published run (a tie for"
-            " the best goes to the lower layer here)"
-        )
 
 
 def parser():

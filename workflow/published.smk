@@ -1,4 +1,5 @@
-# A run folder of the published scripts (andyrdt/refusal_direction) -> ranking, judgements, summary; no model is needed.
+# A run folder of the published scripts (andyrdt/refusal_direction) -> ranking, judgements, summary, claims, agreement.
+# No model is needed.
 #
 #     snakemake --snakefile workflow/published.smk --cores 1 --config run=DIR name=NAME
 #
@@ -16,7 +17,7 @@ include: "rules/runs.smk"
 
 rule all:
     input:
-        results("summary.csv"),
+        FINDINGS,
 
 
 rule import_published:
@@ -113,7 +114,7 @@ rule summary:
         bases=results("combinations/{combination}/basis.safetensors"),
         scores=SCORES,
         losses=LOSSES,
-        judgements=[*(verdicts(judge, prompts) for judge in JUDGES for prompts in ANSWERED), *imported_verdicts()],
+        judgements=VERDICTS,
     output:
         table=results("summary.csv"),
         words=results("summary.md"),
@@ -129,6 +130,50 @@ rule summary:
     shell:
         "python scripts/summary.py --partial --name {params.name} --narrator {params.narrator} --bases {input.bases}"
         " --scores {input.scores} --losses {input.losses} --judgements {input.judgements} --output {output.table}"
+        " --words {output.words} --log {log}"
+
+
+rule claims:
+    input:
+        bases=results("combinations/{combination}/basis.safetensors"),
+        scores=SCORES,
+        losses=LOSSES,
+        judgements=verdicts(JUDGES[0], "harmful"),
+    output:
+        claims=results("claims.json"),
+        words=results("claims.md"),
+    log:
+        f"{LOGS}/claims.log",
+    localrule: True
+    conda:
+        "envs/refusal.yaml"
+    params:
+        code=code_version("claims"),
+        name=config["name"],
+        judge=JUDGES[0],
+    shell:
+        "python scripts/claims.py --partial --name {params.name} --judge {params.judge} --bases {input.bases}"
+        " --scores {input.scores} --losses {input.losses} --judgements {input.judgements} --output {output.claims}"
+        " --words {output.words} --log {log}"
+
+
+rule agreement:
+    input:
+        judgements=VERDICTS,
+        completions=[completions(prompts) for prompts in ANSWERED],
+    output:
+        table=results("agreement.csv"),
+        words=results("agreement.md"),
+    log:
+        f"{LOGS}/agreement.log",
+    localrule: True
+    conda:
+        "envs/refusal.yaml"
+    params:
+        code=code_version("agreement"),
+        name=config["name"],
+    shell:
+        "python scripts/agreement.py --name {params.name} --judgements {input.judgements:q} --output {output.table}"
         " --words {output.words} --log {log}"
 
 

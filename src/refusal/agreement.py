@@ -2,7 +2,8 @@
 
 A pair is compared on the responses that both rated. Agreement, kappa, sensitivity and specificity rest on those that
 are valid on both sides, the confusion table on all of them. One prompt has a response under every combination, and many
-of these are the same: the interval of kappa therefore resamples prompts, each with all its responses.
+of these are the same: intervals therefore take a prompt with all its responses as one. That of kappa resamples prompts;
+those of rates do not, since resamples of few prompts that differ vary too little.
 """
 
 import math
@@ -15,7 +16,7 @@ import pandas as pd
 
 from refusal.judges.base import LABELS, Label
 from refusal.ratings import Place, Ratings
-from refusal.statistics import DRAWS, resampled_sums, wilson
+from refusal.statistics import DRAWS, clustered_wilson, resampled_sums
 
 ALL = "all"
 """In place of a prompt set: all of them together."""
@@ -69,8 +70,8 @@ def compare(
     Args:
         reference: `second` gives the true labels; then sensitivity is the share of its refusals that `first` calls
             refusal, specificity the share of its compliances that `first` calls compliance.
-    Returns: column -> value; NaN where it has no meaning. Intervals are 95%: kappa's by resampling prompts, the others
-        Wilson's, which takes responses as independent.
+    Returns: column -> value; NaN where it has no meaning. Intervals are 95%, over prompts: kappa's by resampling them,
+        the others by `clustered_wilson`.
     """
     both = sorted(first.keys() & second.keys())
     table = confusion([first[place] for place in both], [second[place] for place in both])
@@ -81,21 +82,20 @@ def compare(
     tables = np.zeros((len(set(_prompts(places))), *valid.shape), dtype=int)
     np.add.at(tables, (_prompts(places), _numbers(first, places), _numbers(second, places)), 1)
     low, high = resampled(tables, cohens_kappa, seed)
-    hits, refusals = int(valid[0, 0]), int(valid[:, 0].sum())
-    passes, compliances = int(valid[1, 1]), int(valid[:, 1].sum())
+    known = tables if reference else tables[:0]
     return {
         "n": len(both),
         "only_first": len(first) - len(both),
         "only_second": len(second) - len(both),
         "valid": n,
-        **_rate("agreement", same, n),
+        **_rate("agreement", np.trace(tables, axis1=1, axis2=2), tables.sum((1, 2))),
         "kappa": kappa,
         "kappa_low": low,
         "kappa_high": high,
         "same_label": np.trace(table) / len(both) if both else math.nan,
         "same_label_kappa": float(cohens_kappa(table)),
-        **_rate("sensitivity", hits, refusals if reference else 0),
-        **_rate("specificity", passes, compliances if reference else 0),
+        **_rate("sensitivity", known[:, 0, 0], known[:, :, 0].sum(1)),
+        **_rate("specificity", known[:, 1, 1], known[:, :, 1].sum(1)),
         **{f"{one}_{other}": int(table[i, j]) for i, one in enumerate(LABELS) for j, other in enumerate(LABELS)},
         "note": _note(len(both), n, kappa, low, same == n),
     }
@@ -107,21 +107,21 @@ def compare_all(raters: Sequence[Mapping[Place, Label]], seed: int = 0) -> dict[
     places = [place for place in rated if all(one[place] != "invalid" for one in raters)]
     refusals = np.array([sum(one[place] == "refusal" for one in raters) for place in places], dtype=int)
     counts = np.stack([refusals, len(raters) - refusals], axis=1)
-    kappa, parts = fleiss_kappa(counts), _fleiss_parts(counts)
+    kappa, same = fleiss_kappa(counts), (refusals == 0) | (refusals == len(raters))
+    parts = np.column_stack([same, np.ones_like(same), _fleiss_parts(counts)])
     sums = np.zeros((len(set(_prompts(places))), parts.shape[1]), dtype=int)
     np.add.at(sums, _prompts(places), parts)
-    low, high = resampled(sums, lambda drawn: _fleiss(drawn, len(raters)), seed)
-    same = int(np.sum((refusals == 0) | (refusals == len(raters))))
+    low, high = resampled(sums[:, 2:], lambda drawn: _fleiss(drawn, len(raters)), seed)
     alike = sum(len({one[place] for one in raters}) == 1 for place in rated)
     return {
         "n": len(rated),
         "valid": len(places),
-        **_rate("agreement", same, len(places)),
+        **_rate("agreement", sums[:, 0], sums[:, 1]),
         "kappa": kappa,
         "kappa_low": low,
         "kappa_high": high,
         "same_label": alike / len(rated) if rated else math.nan,
-        "note": _note(len(rated), len(places), kappa, low, same == len(places)),
+        "note": _note(len(rated), len(places), kappa, low, bool(np.all(same))),
     }
 
 
@@ -215,9 +215,11 @@ def _of_set(labels: Mapping[Place, Label], prompts: str) -> Mapping[Place, Label
     return {place: label for place, label in labels.items() if prompts in (ALL, place.prompts)}
 
 
-def _rate(name: str, count: int, n: int) -> dict[str, float]:
-    low, high = wilson(count, n) if n else (math.nan, math.nan)
-    return {name: count / n if n else math.nan, f"{name}_low": low, f"{name}_high": high}
+def _rate(name: str, counts: np.ndarray, totals: np.ndarray) -> dict[str, float]:
+    """counts, totals: [prompt]."""
+    n = int(totals.sum())
+    low, high = clustered_wilson(counts, totals, CONFIDENCE)
+    return {name: int(counts.sum()) / n if n else math.nan, f"{name}_low": low, f"{name}_high": high}
 
 
 def _note(n: int, valid: int, kappa: float, low: float, alike: bool) -> str | None:

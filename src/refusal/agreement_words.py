@@ -16,10 +16,11 @@ _LONGEST = 300
 _NAMED = 3
 _BASIS = (
     "Agreement, kappa, sensitivity (of true refusals, those called so) and specificity (of true compliances, those"
-    " called so) rest on responses that are valid on both sides; the confusion tables have all. Intervals are 95%:"
-    " kappa's by resampling prompts, each with its responses under all combinations, the others Wilson's, which takes"
-    " responses as independent and is too narrow where many combinations answer one prompt. Kappa is 0 for agreement as"
-    " by chance, 1 for perfect agreement, and low where one label is rare: read it beside the confusion table."
+    " called so) rest on responses that are valid on both sides; the confusion tables have all. Intervals are 95%"
+    " and over prompts, each with its responses under all combinations, since many of these are alike: kappa's by"
+    " resampling prompts, the others Wilson's, of as many independent responses as tell as much. Kappa is 0 for"
+    " agreement as by chance, 1 for perfect agreement, and low where one label is rare: read it beside the confusion"
+    " table."
 )
 
 

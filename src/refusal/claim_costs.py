@@ -155,7 +155,9 @@ def _cost_matched(measured: Measured, corpus: str, described: Mapping[str, Any])
     for role, gain, cost in zip(("single", "pair"), gains, costs, strict=True):
         per_nat = gain.estimate / cost.estimate if cost.low > 0 else nan
         figures[role] = {"removed": gain._asdict(), "ce_delta": cost._asdict(), "per_nat": per_nat}
-    told = max(one.low for one in gains) > 0 and max(np.nan_to_num(one.low, nan=-1) for one in costs) > 0
+    removes = max(one.low for one in gains) > 0
+    expensive = any(one.low > 0 for one in costs)
+    told = removes and expensive
     answer: Answer = "undecided"
     if told and low > 0 and gains[1].low > 0:
         answer = "yes"
@@ -163,12 +165,19 @@ def _cost_matched(measured: Measured, corpus: str, described: Mapping[str, Any])
         answer = "no"
     words = " ".join(
         f"The best {role} on val, {name}, removes {100 * gain.estimate:.1f} points of refusals for {cost.estimate:+.4f}"
-        f" nats per token (95% {cost.low:+.4f} to {cost.high:+.4f})."
+        f" nats per token ({_bounds_said(cost)})."
         for role, name, gain, cost in zip(("single", "pair"), (single, pair), gains, costs, strict=True)
     )
     if not told:
-        words += " There is no rate of exchange: neither surely removes refusals, or neither surely costs anything."
+        lacking = [what for what, so in (("removes refusals", removes), ("costs anything", expensive)) if not so]
+        words += f" There is no rate of exchange: neither surely {', and neither surely '.join(lacking)}."
     return Found(answer, words, figures, [BASELINE, single, pair], described)
+
+
+def _bounds_said(cost: Interval) -> str:
+    if isnan(cost.low):
+        return "no interval: the texts are too few, or too alike"
+    return f"95% {cost.low:+.4f} to {cost.high:+.4f}"
 
 
 def _costs(measured: Measured, corpus: str, *names: str) -> Interval:

@@ -1,6 +1,7 @@
 """Questions that are answered by counting refusals: of the model, and of what one ablation leaves beside another."""
 
 from collections.abc import Mapping
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -55,26 +56,69 @@ def one_direction(measured: Measured) -> Found:
 
 
 def pair_better(measured: Measured) -> Found:
-    """Whether the pair chosen on val leaves fewer refusals than the single chosen on val: one test."""
+    """Whether the pair chosen on val leaves fewer refusals than every single; and what it leaves beside val's best."""
     single, pair = measured.single, measured.pair
-    answer, figures = _compared(measured, single, pair)
-    distinct = [name for name in measured.pairs if measured.cosine(name) < COPIES]
-    words = (
-        f"The pair chosen on val, {pair}, against the best single, {single}: {_fewer(figures)}. One comparison, fixed"
-        " before test, so there is nothing to adjust for."
-    )
-    if answer == "no" and not distinct:
+    answer, figures = better_than_every_single(measured)
+    words = f"The pair chosen on val, {pair}, against the best single there, {single}: {_fewer(figures)}."
+    every, nearest = figures["by_single"], figures["nearest"]
+    if len(every) > 1:
+        words += (
+            f" Of all {len(every)} singles, {nearest} is the nearest on test: {100 * every[nearest]['estimate']:.1f}"
+            f" points fewer (p = {every[nearest]['p']:.2g}). A pair is called better if each test says so, since val"
+            " may not have found the best single."
+        )
+    if figures["not_compared"]:
+        words += f" No prompt has a valid verdict under both the pair and {', '.join(figures['not_compared'])}."
+    if answer == "no" and not measured.cosine(pair) < COPIES:
         answer = "undecided"
-        words += f" All pairs are of near-copies (|cosine| at least {COPIES}), which is no test of a second direction."
+        if isnan(measured.cosine(pair)):
+            words += " How near copies its directions are is not known, so this is no test of a second direction."
+        else:
+            words += (
+                f" This pair is of near-copies (|cosine| at least {COPIES}), which is no test of a second direction."
+            )
     figures |= {
         "cosine": measured.cosine(pair),
         "pairs": len(measured.pairs),
-        "distinct_pairs": len(distinct),
+        "distinct_pairs": sum(measured.cosine(name) < COPIES for name in measured.pairs),
         "val": _on_val(measured, single, pair),
     }
     column = f"{measured.prompts}_{measured.judge}_p_holm_vs_best_single"
     holm = summarize(measured.evidence).set_index("combination")[column].dropna().to_dict()
-    return Found(answer, words, figures, [single, pair], {"p_holm_vs_best_single": holm})
+    described = {
+        name: {"fewer": paired_difference(*measured.refused(single, name)).estimate, "p_holm": p}
+        for name, p in holm.items()
+    }
+    return Found(answer, words, figures, [single, pair], {"vs_best_single": described})
+
+
+def better_than_every_single(measured: Measured) -> tuple[Answer, dict[str, Any]]:
+    """Whether the pair chosen on val leaves fewer refusals than each single that was ablated.
+
+    The singles are tested one by one and no test is adjusted: all of them have to reject (intersection-union, Berger
+    1982, "Multiparameter hypothesis testing and acceptance sampling", Technometrics 24). A test against val's best
+    single alone would call a pair better that only equals the best one, where val picked another.
+
+    Returns: yes, if every exact McNemar test says so; no, as `better` against val's best single; else undecided. And
+        the figures of `better` against that one; `by_single` against each, `nearest` (fewest refusals beside the pair),
+        `p_every` (largest p; 1 where a single leaves fewer), and `not_compared`: singles without a prompt that is valid
+        under both, than which the pair is not known to be better.
+    """
+    answer, figures = _compared(measured, measured.single, measured.pair)
+    found, lacking = {}, []
+    for name in measured.singles:
+        try:
+            refused = measured.refused(name, measured.pair)
+        except UnmeasurableError:
+            lacking.append(name)
+            continue
+        difference, p = paired_difference(*refused), mcnemar_exact(*refused)
+        found[name] = {**difference._asdict(), "p": p, "n": refused.shape[1], "refused": int(refused[0].sum())}
+    nearest = min(found, key=lambda name: (found[name]["estimate"], -found[name]["p"]))
+    p_every = max(one["p"] if one["estimate"] > 0 else 1.0 for one in found.values())
+    if answer == "yes" and (lacking or p_every >= LEVEL):
+        answer = "undecided"
+    return answer, figures | {"p_every": p_every, "nearest": nearest, "by_single": found, "not_compared": lacking}
 
 
 def better(
@@ -125,23 +169,27 @@ def top_two(measured: Measured) -> Found:
         f"{_TOP_TWO} is {'' if first else 'not '}the best pair on val; the best other one, {rival}, against it on test:"
         f" {_fewer(figures)}."
     )
-    if answer == "yes" and measured.directions(_TOP_TWO) < 2:
-        answer = "undecided"
-        words += f" {_TOP_TWO} is one direction twice, so its place says nothing about two."
+    if measured.directions(_TOP_TWO) < 2:
+        words += f" {_TOP_TWO} is one direction twice: what it leaves is what one direction leaves."
+        if answer == "yes":
+            answer = "undecided"
     val = _on_val(measured, _TOP_TWO, rival)
     if val:
         again = chosen_again(measured.scores(_TOP_TWO, *others), measured.draws, measured.seed)
         val["share_best"] = again[0]
-    figures |= {"best_on_val": first, "val": val}
+    figures |= {"best_on_val": first, "effective_rank": measured.directions(_TOP_TWO), "val": val}
     return Found(answer, words, figures, [_TOP_TWO, rival])
 
 
 def beats_control(measured: Measured, size: int, kind: str) -> Found:
     """Whether the best single, or pair, on val removes more than each of the controls of its size and kind."""
     name = measured.single if size == 1 else measured.pair
-    controls = [one for one in measured.evidence if (parse(one).kind, parse(one).size) == (kind, size)]
+    named = [one for one in measured.evidence if (parse(one).kind, parse(one).size) == (kind, size)]
+    # one that ablates fewer directions than it names is a control of another size
+    controls = [one for one in named if measured.directions(one) == size]
     if not controls:
-        raise UnmeasurableError(f"There is no {kind} control of {size} direction{'s' * (size > 1)}.")
+        fewer = f" that differ ({', '.join(named)} ablate fewer)" if named else ""
+        raise UnmeasurableError(f"There is no {kind} control of {size} direction{'s' * (size > 1)}{fewer}.")
     pairs = [measured.refused(control, name) for control in controls]
     found = [paired_difference(*pair) for pair in pairs]
     tests = [mcnemar_exact(*pair) for pair in pairs]
@@ -160,7 +208,16 @@ def beats_control(measured: Measured, size: int, kind: str) -> Found:
         "p": max(tests),
         "n": min(pair.shape[1] for pair in pairs),
         "margin": MARGIN,
-        "by_draw": {control: {**one._asdict(), "p": p} for control, one, p in zip(controls, found, tests, strict=True)},
+        "by_draw": {
+            control: {
+                **one._asdict(),
+                "p": p,
+                "effective_rank": measured.directions(control),
+                "cosine": measured.cosine(control),
+            }
+            for control, one, p in zip(controls, found, tests, strict=True)
+        },
+        "left_out": [one for one in named if one not in controls],
     }
     draws = f"{len(controls)} {kind} draw{'s' * (len(controls) > 1)}"
     words = (
@@ -168,6 +225,15 @@ def beats_control(measured: Measured, size: int, kind: str) -> Found:
         f" (95% {100 * figures['low']:+.1f} to {100 * highest:+.1f}; largest exact McNemar p = {figures['p']:.2g}). It"
         " stands for these draws."
     )
+    if kind == "shuffled":
+        words += (
+            f" They stand at the positions and layers of the {'first rank' if size == 1 else f'{size} first ranks'}."
+        )
+    if size > 1:
+        weaker = not any(measured.cosine(control) < COPIES for control in controls)
+        if answer == "yes" and weaker and measured.cosine(name) < COPIES:
+            answer = "undecided"
+            words += f" All are of near-copies (|cosine| at least {COPIES}), and {name} is not: no match for it."
     return Found(answer, words, figures, [name, *controls])
 
 
@@ -209,7 +275,9 @@ def winners_curse(measured: Measured) -> Found:
         f" the sign of the refusal score on val, and {figures['left_on_test']:.1%} by {measured.judge} on test:"
         f" {100 * gap:+.1f} points (95% {100 * low:+.1f} to {100 * high:+.1f}). The gap holds the luck of the choice,"
         " and what judge and score see differently. Of its bypass score, about"
-        f" {drawn:.2f} nats are luck (choosing again from resampled val prompts; {halved:.2f} between halves)."
+        f" {drawn:.2f} nats are luck (choosing again from resampled val prompts"
+        + ("" if isnan(halved) else f"; {halved:.2f} between halves")
+        + ")."
     )
     return Found(answer, words, figures, [BASELINE, *candidates])
 

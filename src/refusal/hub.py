@@ -40,9 +40,9 @@ def explain(place: str, error: BaseException, environment: Mapping[str, str] = o
     if among(GatedRepoError):
         return f"{place}: access is granted per person ({token}): accept its licence on the hub, then set HF_TOKEN"
     if among(RevisionNotFoundError):
-        return f"{place}: no such revision: correct `revision` in the model file"
+        return f"{place}: no such revision: correct its `revision` in config/"
     if among(RepositoryNotFoundError):
-        return f"{place}: not found or private ({token}): correct `id` in the model file, or set HF_TOKEN"
+        return f"{place}: not found or private ({token}): correct the name in config/, or set HF_TOKEN"
     if among(LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError) or _offline(chain):
         return (
             f"{place}: not in the local cache, and the hub cannot be reached ({token}): connect to the network and set"

@@ -70,6 +70,10 @@ class Measured:
         return sorted(scored, key=lambda name: self.evidence[name].scores["bypass"])
 
     @cached_property
+    def singles(self) -> list[str]:
+        return [name for name in self.ablations if parse(name).size == 1]
+
+    @cached_property
     def pairs(self) -> list[str]:
         """Those of two directions that are two: a pair of effective rank 1 is one direction twice."""
         return [name for name in self.ablations if parse(name).size == 2 and self.directions(name) == 2]
@@ -94,9 +98,9 @@ class Measured:
         return self.evidence[name].basis["effective_rank"]
 
     def cosine(self, pair: str) -> float:
-        """|cosine| of a pair's directions; NaN where its file does not say."""
-        cosines = self.evidence[pair].basis.get("cosines")
-        return abs(cosines[0][1]) if cosines else nan
+        """|cosine| of a pair's directions; NaN where its file does not say, and of what is no pair."""
+        cosines = self.evidence[pair].basis.get("cosines") or ()
+        return abs(cosines[0][1]) if len(cosines) == 2 else nan
 
     def verdicts(self, name: str) -> Mapping[str, str]:
         """Prompt id -> verdict."""

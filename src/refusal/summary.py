@@ -11,6 +11,7 @@ import pandas as pd
 
 from refusal.artifacts import read_json, read_tensors
 from refusal.combinations import BASELINE, CONTROLS, parse
+from refusal.errors import UserError
 from refusal.judges.base import LABELS
 from refusal.statistics import holm, mcnemar_exact, wilson
 
@@ -37,8 +38,11 @@ def read_evidence(
     losses: Mapping[str, Path],
     verdicts: Mapping[str, Mapping[tuple[str, str], Mapping[str, str]]],
 ) -> dict[str, Evidence]:
-    """Combination -> what its files say, in the order of the bases; of files that are not given, nothing."""
-    return {
+    """Combination -> what its files say, in the order of the bases; of files that are not given, nothing.
+
+    Raises: UserError, scores that were measured elsewhere, with a direction that does not have this rank here.
+    """
+    evidence = {
         name: Evidence(
             read_tensors(path)[1],
             read_json(scores[name]) if name in scores else {},
@@ -47,6 +51,23 @@ def read_evidence(
         )
         for name, path in bases.items()
     }
+    for name, one in evidence.items():
+        _check_candidate(one, scores.get(name))
+    return evidence
+
+
+def _check_candidate(one: Evidence, path: Path | None) -> None:
+    """Scores that were measured elsewhere name their candidate; it must be the one that has the rank here."""
+    measured = one.scores.get("candidate")
+    if measured is None:
+        return
+    here = [{key: candidate[key] for key in measured} for candidate in one.basis["candidates"]]
+    if here != [measured]:
+        raise UserError(
+            f"{path}: was measured with the direction of position {measured['position']}, layer {measured['layer']},"
+            " which does not have this rank in ranking.csv: rank with the filters of the published run (a tie for"
+            " the best goes to the lower layer here)"
+        )
 
 
 def summarize(evidence: Mapping[str, Evidence]) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.inter_rater import cohens_kappa as reference_cohen
 from statsmodels.stats.inter_rater import fleiss_kappa as reference_fleiss
+from statsmodels.stats.proportion import proportion_confint
 
 from refusal import agreement
 from refusal.agreement import agreement_table, cohens_kappa, compare, compare_all, confusion, fleiss_kappa, resampled
@@ -21,12 +22,15 @@ from refusal.errors import UserError
 from refusal.judges.base import LABELS
 from refusal.provenance import verify
 from refusal.ratings import Place
-from refusal.statistics import wilson
+from refusal.statistics import clustered_wilson, resampled_sums, wilson
 
 R, C, I = LABELS  # noqa: E741 (their initials)
 pairs = st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS)), min_size=1, max_size=40)
 small = st.integers(0, 30)
 tables = st.tuples(small, small, small, small).map(lambda cells: np.array(cells).reshape(2, 2))
+clusters = st.lists(
+    st.integers(0, 24).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), min_size=1, max_size=40
+).map(lambda found: np.array(found).T)
 
 
 def places(count, prompts="harmful"):
@@ -42,6 +46,11 @@ def raters(pairs, prompts="harmful"):
 def repeated(counts):
     """{(first, second): count} as pairs."""
     return [pair for pair, count in counts.items() for _ in range(count)]
+
+
+def answered_alike(labels, combinations):
+    """A rater's labels, with a copy of each response under every one of the combinations."""
+    return {place._replace(combination=name): label for place, label in labels.items() for name in combinations}
 
 
 def undefined(value):
@@ -182,6 +191,128 @@ class TestResampling:
         assert all(math.isnan(bound) for bound in resampled(self.parts(counts), cohens_kappa, 0)), why
 
 
+class TestClusteredWilson:
+    def test_by_hand(self):
+        """Rate 4 of 8; sizes (16 + 4 + 4) / 8 = 3; with two prompts of 3, 7 of 14 is 1/2, and squares of what is left
+        are 1 + 0 + 1 + 2 * 9/4 = 6.5, of independent responses 14/4: a design effect of 13/7, 56/13 responses."""
+        n = 56 / 13
+        expected = proportion_confint(n / 2, n, method="wilson")
+        assert clustered_wilson([3, 1, 0], [4, 2, 2]) == pytest.approx(expected)
+
+    @given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.integers(1, 24))
+    def test_of_prompts_that_are_all_alike_within(self, count, copies):
+        """One response each, or copies of it: Wilson's interval of the prompts."""
+        successes, prompts = count
+        found = clustered_wilson(copies * (np.arange(prompts) < successes), np.full(prompts, copies))
+        assert found == pytest.approx(wilson(*count), abs=1e-12)
+
+    @pytest.mark.parametrize(("rate", "bound"), [(1, 0), (0, 1)])
+    def test_where_nothing_differs_a_prompt_counts_once(self, rate, bound):
+        equal = np.full(30, 24)
+        assert clustered_wilson(rate * equal, equal) == pytest.approx(wilson(30 * rate, 30))
+        unequal = np.array([1] * 20 + [24] * 10)
+        intervals = wilson(30 * rate, 30), clustered_wilson(rate * unequal, unequal), wilson(10 * rate, 10)
+        widths = [abs(interval[bound] - rate) for interval in intervals]
+        assert widths == sorted(widths)
+
+    def test_one_slip_tells_no_more_than_none(self):
+        """A single response of 2,400 that differs does not make the other prompts worth more."""
+        totals = np.full(100, 24)
+        low, _ = clustered_wilson(totals - (np.arange(100) == 0), totals)
+        assert low == pytest.approx(wilson(100, 100)[0], abs=1e-3)
+
+    @given(clusters, st.integers(2, 24), st.randoms(use_true_random=False))
+    def test_laws(self, counts, copies, chance):
+        found = clustered_wilson(*counts)
+        if not counts[1].sum():
+            assert all(map(math.isnan, found))
+            return
+        low, high = found
+        assert 0 <= low <= counts[0].sum() / counts[1].sum() <= high <= 1
+        assert low < high
+        same = pytest.approx(found, abs=1e-9)
+        assert clustered_wilson(*(copies * counts)) == same
+        assert clustered_wilson(*np.array(chance.sample(counts.T.tolist(), counts.shape[1])).T) == same
+        assert clustered_wilson(*np.append(counts, [[0], [0]], axis=1)) == same
+        mirrored = clustered_wilson(counts[1] - counts[0], counts[1])
+        assert (1 - mirrored[1], 1 - mirrored[0]) == same
+        wider = clustered_wilson(*counts, confidence=0.99)
+        assert wider[0] <= low <= high <= wider[1]
+        more = clustered_wilson(*np.tile(counts, 2))
+        assert more[1] - more[0] < high - low
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (([2], [1]), "successes are outside 0..totals"),
+            (([-1], [1]), "successes are outside 0..totals"),
+            (([math.nan], [1]), "successes are outside 0..totals"),
+            (([1], [1, 1]), r"not paired: shapes \(1,\) and \(2,\)"),
+            (([[1]], [[1]]), r"not paired: shapes \(1, 1\) and \(1, 1\)"),
+            (([1], [1], 1), "confidence 1 is not between 0 and 1"),
+        ],
+    )
+    def test_impossible(self, arguments, message):
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            clustered_wilson(*arguments)
+
+
+class TestCoverage:
+    """Many draws of 100 prompts with a response under each of 24 combinations, or fewer of them."""
+
+    DATA_SETS = 1500
+
+    def alike(self, rate, correlation, sizes="equal"):
+        """Successes and totals, [data set, prompt]; each prompt has a rate of its own."""
+        generator = np.random.default_rng(0)
+        shape = self.DATA_SETS, 100
+        totals = {
+            "equal": np.full(shape, 24),
+            "unequal": generator.integers(1, 25, shape),
+            "few or all": np.where(generator.random(shape) < 0.6, generator.integers(1, 4, shape), 24),
+        }[sizes]
+        spread = 1 / correlation - 1
+        return generator.binomial(totals, generator.beta(rate * spread, (1 - rate) * spread, shape)), totals
+
+    def slips(self, rate):
+        """Half of what is wrong is all responses of a prompt, half a response here and there."""
+        generator = np.random.default_rng(0)
+        whole = (1 - rate) / 2
+        rates = np.where(generator.random((self.DATA_SETS, 100)) < whole, 0, 1 - whole / (1 - whole))
+        return generator.binomial(24, rates), np.full(rates.shape, 24)
+
+    def covered(self, drawn, rate):
+        low, high = np.array([clustered_wilson(*one) for one in zip(*drawn, strict=True)]).T
+        return np.mean((low <= rate) & (rate <= high))
+
+    @pytest.mark.parametrize("sizes", ["equal", "unequal", "few or all"])
+    @pytest.mark.parametrize("rate", [0.5, 0.8, 0.95, 0.98])
+    def test_responses_that_are_nearly_copies(self, rate, sizes):
+        assert self.covered(self.alike(rate, 0.95, sizes), rate) == pytest.approx(0.95, abs=0.02)
+
+    @pytest.mark.parametrize("rate", [0.5, 0.8, 0.9])
+    def test_responses_that_are_somewhat_alike(self, rate):
+        assert self.covered(self.alike(rate, 0.3), rate) == pytest.approx(0.95, abs=0.02)
+
+    @pytest.mark.parametrize("correlation", [0.05, 0.3])
+    def test_it_is_conservative_where_few_prompts_differ_and_not_throughout(self, correlation):
+        assert self.covered(self.alike(0.98, correlation), 0.98) > 0.97
+
+    @pytest.mark.parametrize("rate", [0.9, 0.95, 0.98, 0.99])
+    def test_prompts_that_are_wrong_throughout_are_rare(self, rate):
+        assert self.covered(self.slips(rate), rate) > 0.92
+
+    def test_what_it_is_for(self):
+        """Responses as independent, and resampled prompts."""
+        successes, _ = self.alike(0.9, 0.95)
+        low, high = np.array([wilson(int(count), 2400) for count in successes[:200].sum(1)]).T
+        assert np.mean((low <= 0.9) & (high >= 0.9)) < 0.4
+        successes, _ = self.slips(0.99)
+        sums = resampled_sums(successes.T, 999) / 2400
+        low, high = np.quantile(sums, [0.025, 0.975], axis=0)
+        assert np.mean((low <= 0.99) & (high >= 0.99)) < 0.6
+
+
 class TestCompare:
     # 12 responses; refusal first, then the other's label
     COUNTS = {(R, R): 4, (R, C): 1, (C, R): 2, (C, C): 3, (C, I): 1, (I, I): 1}  # noqa: RUF012 (read only)
@@ -190,7 +321,8 @@ class TestCompare:
         figures = compare(*raters(repeated(self.COUNTS)), reference=True)
         assert (figures["n"], figures["valid"], figures["only_first"], figures["only_second"]) == (12, 10, 0, 0)
         assert figures["agreement"] == 0.7
-        assert (figures["agreement_low"], figures["agreement_high"]) == wilson(7, 10)
+        # one response a prompt: Wilson's intervals
+        assert (figures["agreement_low"], figures["agreement_high"]) == pytest.approx(wilson(7, 10))
         # chance: 0.5 * 0.6 + 0.5 * 0.4
         assert figures["kappa"] == pytest.approx((0.7 - 0.5) / 0.5)
         assert figures["kappa_low"] < 0.4 < figures["kappa_high"]
@@ -198,11 +330,53 @@ class TestCompare:
         # chance: (5 * 6 + 6 * 4 + 1 * 2) / 144
         assert figures["same_label_kappa"] == pytest.approx((8 / 12 - 56 / 144) / (1 - 56 / 144))
         assert (figures["sensitivity"], figures["specificity"]) == (4 / 6, 3 / 4)
-        assert (figures["sensitivity_low"], figures["sensitivity_high"]) == wilson(4, 6)
-        assert (figures["specificity_low"], figures["specificity_high"]) == wilson(3, 4)
+        assert (figures["sensitivity_low"], figures["sensitivity_high"]) == pytest.approx(wilson(4, 6))
+        assert (figures["specificity_low"], figures["specificity_high"]) == pytest.approx(wilson(3, 4))
         assert {pair: figures["_".join(pair)] for pair in self.COUNTS} == self.COUNTS
         assert sum(figures[f"{one}_{other}"] for one in LABELS for other in LABELS) == 12
         assert figures["note"] is None
+
+    def test_each_rate_rests_on_its_own_prompts(self):
+        """Labels of the first and the reference, prompt by prompt, a response a combination."""
+        prompts = [[(R, R), (R, R), (C, R)], [(R, R), (C, C)], [(C, C), (C, I), (R, C)], [(I, R)]]
+        first, second = {}, {}
+        for number, labels in enumerate(prompts):
+            for combination, (mine, theirs) in enumerate(labels):
+                place = Place("harmful", str(combination), str(number))
+                first[place], second[place] = mine, theirs
+        figures = compare(first, second, reference=True)
+        for rate, successes, totals in (
+            ("agreement", [2, 2, 1], [3, 2, 2]),
+            ("sensitivity", [2, 1], [3, 1]),
+            ("specificity", [1, 1], [1, 2]),
+        ):
+            assert figures[rate] == sum(successes) / sum(totals)
+            found = figures[f"{rate}_low"], figures[f"{rate}_high"]
+            assert found == pytest.approx(clustered_wilson(successes, totals))
+
+    @given(pairs)
+    def test_copies_under_more_combinations_narrow_nothing(self, pairs):
+        first, second = raters(pairs)
+        names = [str(rank) for rank in range(24)]
+        one = compare(first, second, reference=True)
+        many = compare(answered_alike(first, names), answered_alike(second, names), reference=True)
+        assert many["n"] == 24 * one["n"]
+        for rate in ("agreement", "kappa", "sensitivity", "specificity"):
+            for end in ("", "_low", "_high"):
+                assert many[f"{rate}{end}"] == pytest.approx(one[f"{rate}{end}"], abs=1e-12, nan_ok=True)
+        if one["valid"]:
+            low, high = wilson(round(many["agreement"] * many["valid"]), many["valid"])
+            assert many["agreement_high"] - many["agreement_low"] > high - low
+
+    def test_copies_narrow_nothing_for_three_raters(self):
+        chance = random.Random(0)
+        three = [{place: chance.choice([R, R, R, C, I]) for place in places(60)} for _ in range(3)]
+        one = compare_all(three)
+        many = compare_all([answered_alike(labels, ["none", "0", "0-1"]) for labels in three])
+        same = round(one["agreement"] * one["valid"])
+        assert (one["agreement_low"], one["agreement_high"]) == pytest.approx(wilson(same, one["valid"]))
+        assert (many.pop("n"), many.pop("valid")) == (3 * one.pop("n"), 3 * one.pop("valid"))
+        assert many == pytest.approx(one)
 
     def test_without_a_reference_neither_is_true(self):
         figures = compare(*raters(repeated(self.COUNTS)))

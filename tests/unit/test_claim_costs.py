@@ -34,13 +34,30 @@ class TestCostMatched:
         assert figures["estimate"] == pytest.approx(0.98 * 0.01 - 0.5 * cost, abs=0.002 if noise < 0.1 else 1)
         assert (figures["n"], figures["rows"]) == (N, ROWS)
 
-    def test_costs_that_may_be_none(self):
-        noisy = {name: of(name, 50, bypass, noise=0.2) for name, bypass in (("0", -2.0), ("0-2", -6.0))}
-        found = asked(study(**noisy), "cost_matched")
+    @pytest.mark.parametrize(
+        ("refused", "noise", "words"),
+        [
+            (50, 0.2, "neither surely costs anything."),
+            (100, 0.002, "neither surely removes refusals."),
+            (100, 0.2, "neither surely removes refusals, and neither surely costs anything."),
+        ],
+    )
+    def test_what_has_no_rate_of_exchange(self, refused, noise, words):
+        cost = 0.01 if noise < 0.1 else 0.0
+        ablations = {
+            name: of(name, refused, bypass, cost=cost, noise=noise) for name, bypass in (("0", -2.0), ("0-2", -6.0))
+        }
+        found = asked(study(**ablations), "cost_matched")
         assert found["answer"] == "undecided"
-        assert found["words"].endswith(
-            "There is no rate of exchange: neither surely removes refusals, or neither surely costs anything."
-        )
+        assert found["words"].endswith(f" There is no rate of exchange: {words}")
+
+    def test_costs_without_an_interval(self):
+        """Every text costs the same: nothing says how texts vary."""
+        alike = {name: of(name, 50, bypass, cost=0.01) for name, bypass in (("0", -2.0), ("0-2", -6.0))}
+        found = asked(study(**alike), "cost_matched")
+        assert found["answer"] == "undecided"
+        assert "+0.0100 nats per token (no interval: the texts are too few, or too alike)." in found["words"]
+        assert "nan" not in found["words"]
 
     def test_without_loss_by_row_the_front_is_still_described(self):
         evidence = {

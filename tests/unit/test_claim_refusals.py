@@ -88,10 +88,24 @@ class TestPairBetter:
         assert figures["val"]["estimate"] == pytest.approx(4.0)
         assert found["rests_on"]["combinations"] == ["0", "0-2"]
         assert found["words"] == (
-            "The pair chosen on val, 0-2, against the best single, 0: 2 refusals for 50 on 100 prompts, 48.0 points"
-            " fewer (95% 38.5 to 57.7; exact McNemar p = 7.1e-15). One comparison, fixed before test, so there is"
-            " nothing to adjust for."
+            "The pair chosen on val, 0-2, against the best single there, 0: 2 refusals for 50 on 100 prompts, 48.0"
+            " points fewer (95% 38.5 to 57.7; exact McNemar p = 7.1e-15). Of all 3 singles, 0 is the nearest on test:"
+            " 48.0 points fewer (p = 7.1e-15). A pair is called better if each test says so, since val may not have"
+            " found the best single."
         )
+        every = {
+            name: [one == R for one in verdicts(count).values()] for name, count in {"0": 50, "1": 60, "2": 80}.items()
+        }
+        assert figures["by_single"] == {
+            name: {
+                **paired_difference(told, second)._asdict(),
+                "p": mcnemar_exact(told, second),
+                "n": N,
+                "refused": sum(told),
+            }
+            for name, told in every.items()
+        }
+        assert (figures["nearest"], figures["p_every"]) == ("0", mcnemar_exact(first, second))
 
     def test_the_family_of_holm_is_only_described(self):
         found = asked(study(), "pair_better")
@@ -99,7 +113,11 @@ class TestPairBetter:
                 {"1": 60, "2": 80, "0-1": 45, "0-2": 2, "1-2": 0}.items()}  # fmt: skip
         single = [one == R for one in verdicts(50).values()]
         expected = holm({name: mcnemar_exact(one, single) for name, one in told.items()})
-        assert found["descriptive"]["p_holm_vs_best_single"] == pytest.approx(expected)
+        described = found["descriptive"]["vs_best_single"]
+        assert {name: one["p_holm"] for name, one in described.items()} == pytest.approx(expected)
+        assert {name: one["fewer"] for name, one in described.items()} == pytest.approx(
+            {"1": -0.1, "2": -0.3, "0-1": 0.05, "0-2": 0.48, "1-2": 0.5}
+        )
 
     @pytest.mark.parametrize(
         ("refused", "answer"),
@@ -108,6 +126,21 @@ class TestPairBetter:
     def test_answers(self, refused, answer):
         """Of 50: six fewer is the least that the exact test sees; two fewer are surely less than a tenth."""
         assert answers(study(**{"0-2": of("0-2", refused, -6.0)}), "pair_better") == answer
+
+    @pytest.mark.parametrize(("other", "answer"), [(8, "yes"), (7, "undecided"), (2, "undecided"), (0, "undecided")])
+    def test_better_than_the_best_single_on_test_too(self, other, answer):
+        """Val chose a single that leaves 50; another one leaves as few as the pair, or nearly."""
+        found = asked(study(**{"2": of("2", other, 0.0)}), "pair_better")
+        assert found["answer"] == answer
+        assert found["figures"]["nearest"] == "2"
+        assert found["figures"]["p"] < 1e-10
+        assert (found["figures"]["p_every"] < 0.05) == (answer == "yes")
+
+    def test_a_single_that_cannot_be_compared(self):
+        """All of its responses are invalid: the pair is not known to be better than it."""
+        found = asked(study(**{"2": of("2", 0, 0.0, told=verdicts(0, N))}), "pair_better")
+        assert (found["answer"], found["figures"]["not_compared"]) == ("undecided", ["2"])
+        assert found["words"].endswith(" No prompt has a valid verdict under both the pair and 2.")
 
     def test_few_prompts(self):
         """Nothing differs on 20 prompts: not told, since an interval of none among 20 reaches beyond a tenth."""
@@ -124,11 +157,23 @@ class TestPairBetter:
         found = asked(study(**copies), "pair_better")
         assert found["answer"] == "undecided"
         assert found["words"].endswith(
-            "All pairs are of near-copies (|cosine| at least 0.9), which is no test of a second direction."
+            " This pair is of near-copies (|cosine| at least 0.9), which is no test of a second direction."
         )
-        assert answers(study(**{**copies, "1-2": of("1-2", 50, -2.4)}), "pair_better") == "no"
+        # others are none, but were not chosen
+        found = asked(study(**{**copies, "1-2": of("1-2", 50, -2.4)}), "pair_better")
+        assert (found["answer"], found["figures"]["distinct_pairs"]) == ("undecided", 1)
+        assert answers(study(**{**copies, "1-2": of("1-2", 50, -2.6)}), "pair_better") == "no"
         # but a near-copy that removes more does
         assert answers(study(**{**copies, "0-2": of("0-2", 2, -6.0, cosine=0.95)}), "pair_better") == "yes"
+
+    def test_a_pair_whose_cosine_is_not_known(self):
+        pair = of("0-2", 50, -6.0)
+        pair = replace(pair, basis={key: one for key, one in pair.basis.items() if key != "cosines"})
+        found = asked(study(**{"0-2": pair}), "pair_better")
+        assert (found["answer"], found["figures"]["cosine"]) == ("undecided", None)
+        assert found["words"].endswith(
+            " How near copies its directions are is not known, so this is no test of a second direction."
+        )
 
     def test_a_pair_that_is_one_direction_twice_is_none(self):
         twice = {name: of(name, 2, -6.0, directions=1) for name in ("0-1", "0-2", "1-2")}
@@ -178,8 +223,11 @@ class TestTopTwo:
         """As good as the other pair it may be; its place among pairs is none."""
         found = asked(study(**{"0-1": of("0-1", 2, -2.2, directions=1)}), "top_two")
         assert found["answer"] == "undecided"
-        assert found["words"].endswith("0-1 is one direction twice, so its place says nothing about two.")
-        assert answers(study(**{"0-1": of("0-1", 50, -2.2, directions=1)}), "top_two") == "no"
+        said = " 0-1 is one direction twice: what it leaves is what one direction leaves."
+        assert found["words"].endswith(said)
+        assert found["figures"]["effective_rank"] == 1
+        found = asked(study(**{"0-1": of("0-1", 50, -2.2, directions=1)}), "top_two")
+        assert (found["answer"], found["words"].endswith(said)) == ("no", True)
 
     @pytest.mark.parametrize(
         ("gone", "words"),
@@ -215,6 +263,8 @@ class TestControls:
         assert figures["by_draw"]["random-k1-s1"] == {
             **intervals[1]._asdict(),
             "p": mcnemar_exact(draws[1], single),
+            "effective_rank": 1,
+            "cosine": None,
         }
 
     def test_of_its_own_size(self):
@@ -229,6 +279,33 @@ class TestControls:
             "not measurable",
             "There is no random control of 2 directions.",
         )
+
+    def test_one_that_ablates_fewer_is_of_another_size(self):
+        weak = of("random-k2-s1", 2, 4.7, directions=1)
+        found = asked(study(**{"random-k2-s1": weak}), "pair_beats_random")
+        assert (found["answer"], found["figures"]["left_out"]) == ("yes", ["random-k2-s1"])
+        assert list(found["figures"]["by_draw"]) == ["random-k2-s0"]
+        assert asked(study(**{"random-k2-s0": None, "random-k2-s1": weak}), "pair_beats_random")["words"] == (
+            "There is no random control of 2 directions that differ (random-k2-s1 ablate fewer)."
+        )
+
+    @pytest.mark.parametrize(
+        ("pair", "draws", "answer"),
+        [(0.2, (0.95, 0.95), "undecided"), (0.95, (0.95, 0.95), "yes"), (0.2, (0.95, 0.5), "yes")],
+    )
+    def test_near_copies_are_no_match_for_a_pair_that_is_none(self, pair, draws, answer):
+        controls = {
+            f"random-k2-s{number}": of(f"random-k2-s{number}", 98, 4.7, cosine=one) for number, one in enumerate(draws)
+        }
+        found = asked(study(**{"0-2": of("0-2", 2, -6.0, cosine=pair)}, **controls), "pair_beats_random")
+        assert found["answer"] == answer
+        assert [one["cosine"] for one in found["figures"]["by_draw"].values()] == list(draws)
+        said = " All are of near-copies (|cosine| at least 0.9), and 0-2 is not: no match for it."
+        assert found["words"].endswith(said) == (answer == "undecided")
+
+    def test_a_control_that_does_as_well_answers_also_as_a_near_copy(self):
+        control = of("random-k2-s0", 2, 4.7, cosine=0.95)
+        assert answers(study(**{"random-k2-s0": control}), "pair_beats_random") == "no"
 
 
 class TestWinnersCurse:

@@ -8,6 +8,7 @@ from conftest import script
 from evidence import TOKENS, of, study, verdicts
 
 from refusal.artifacts import read_json, write_json, write_jsonl, write_tensors
+from refusal.claim_words import narrate_claims
 from refusal.claims import claims
 from refusal.errors import UserError
 from refusal.provenance import sidecar, verify
@@ -44,8 +45,8 @@ def test_the_same_seed_gives_the_same_claims():
 
 
 def test_no_answer_rests_on_tests_of_what_was_not_chosen():
-    """Only descriptions change when prompts that other ablations leave refused are others."""
-    chosen = {"none", "0", "0-1", "0-2"}
+    """Only descriptions change when prompts that other ablations leave refused are others; a pair meets all singles."""
+    chosen = {"none", "0", "1", "2", "0-1", "0-2"}
     changed = {
         name: replace(one, verdicts={("harmful", "substring"): verdicts(7, first=60)})
         if name[0].isdigit() and name not in chosen
@@ -72,6 +73,30 @@ def test_tokens_that_differ():
         claims(evidence, "substring", draws=9)
 
 
+def test_words():
+    found = claims(study(), "substring", draws=99)
+    lines = narrate_claims(found, "tiny", "substring", "harmful").splitlines()
+    assert lines[0] == "# tiny: claims"
+    assert lines[2].startswith("Judge: substring, on harmful test prompts. ")
+    bullets = [line for line in lines if line.startswith("- ")]
+    assert len(bullets) == len(found)
+    assert bullets[0] == (
+        "- Does the model refuse? **Yes.** Without ablation the model refuses 100.0% (95% 96.3%-100.0%, n = 100) of the"
+        " harmful test prompts."
+    )
+    more = " (Combinations that were not chosen: `claims.json`.)"
+    for one, bullet in zip(found, bullets, strict=True):
+        assert bullet.startswith(f"- {one['question']} **{one['answer'].capitalize()}.** {one['words']}")
+        assert bullet.endswith(more) == ("descriptive" in one)
+
+
+def test_words_of_what_was_not_measured():
+    found = claims({"none": of("none", 100, 5.0)}, "other", draws=9)
+    assert "- Does the model refuse? **Not measurable.** There are no verdicts of other on harmful prompts under" in (
+        narrate_claims(found, "tiny", "other", "harmful")
+    )
+
+
 class TestScript:
     def written(self, at, names=("none", "0", "0-2")):
         for name in names:
@@ -92,7 +117,7 @@ class TestScript:
             "--losses", *(at / name / "loss.json" for name in names),
             "--judgements", *(at / name / "judgements" / judge / "harmful.jsonl" for name in names
                               for judge in ("substring", "other")),
-            "--output", at / "claims.json", *flags,
+            "--name", "tiny", "--output", at / "claims.json", "--words", at / "claims.md", *flags,
         ]  # fmt: skip
         module.main(module.parser().parse_args([str(one) for one in given]))
         return read_json(at / "claims.json")
@@ -105,9 +130,13 @@ class TestScript:
         assert made["rules"] == {"level": 0.05, "margin": 0.1, "hardly": 0.5, "copies": 0.9, "bend": 0.25}
         assert made["claims"][0]["figures"]["refused"] == 50
         assert self.run(tmp_path, "--judge", "other")["claims"][0]["figures"]["refused"] == 100
-        verify([tmp_path / "claims.json"])
-        assert read_json(sidecar(tmp_path / "claims.json"))["parameters"] == {"judge": "other"}
-        assert caplog.messages[0].startswith("Does the model refuse? undecided. Without ablation the model refuses")
+        words = (tmp_path / "claims.md").read_text()
+        assert words.startswith("# tiny: claims\n\nJudge: other, on harmful test prompts.")
+        verify([tmp_path / "claims.json", tmp_path / "claims.md"])
+        for file in ("claims.json", "claims.md"):
+            assert read_json(sidecar(tmp_path / file))["parameters"] == {"name": "tiny", "judge": "other"}
+        assert "Does the model refuse? **Undecided.** Without ablation the model refuses" in caplog.messages[0]
+        assert caplog.messages[1] == words
 
     def test_a_file_that_was_changed(self, tmp_path):
         self.written(tmp_path)
@@ -115,6 +144,23 @@ class TestScript:
         write_json(sidecar(tmp_path / "0" / "loss.json"), {"sha256": "0" * 64, "stage": "loss", "inputs": {}})
         with pytest.raises(UserError, match=r"loss\.json: changed since the loss step wrote it"):
             self.run(tmp_path, "--judge", "substring")
+
+    def test_figures_of_another_candidate(self, tmp_path):
+        """Measured elsewhere with one direction; here the rank belongs to another, or to the same."""
+        self.written(tmp_path)
+        place = {"source": "mean_difference", "position": -2, "layer": 3}
+        write_json(tmp_path / "0" / "scores.json", {"bypass": -2.0, "candidate": place})
+        facts = study()["0"].basis
+        for layer in (4, 3):
+            candidate = {**place, "rank": 0, "layer": layer}
+            write_tensors(
+                tmp_path / "0" / "basis.safetensors", {"basis": np.eye(4)}, facts | {"candidates": [candidate]}
+            )
+            if layer == 4:
+                with pytest.raises(UserError, match=r"0/scores\.json: was measured with the direction of position -2"):
+                    self.run(tmp_path, "--judge", "substring")
+                assert not (tmp_path / "claims.json").exists()
+        assert self.run(tmp_path, "--judge", "substring")["claims"]
 
     def test_what_is_missing(self, tmp_path):
         self.written(tmp_path)

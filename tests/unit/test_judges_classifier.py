@@ -410,9 +410,9 @@ class TestLoading:
         [
             (
                 "RepositoryNotFoundError",
-                "not found or private (HF_TOKEN is not set): correct `model` in the judge's file, or set HF_TOKEN",
+                "not found or private (HF_TOKEN is not set): correct the name in config/, or set HF_TOKEN",
             ),
-            ("RevisionNotFoundError", "no such revision: correct `revision` in the judge's file"),
+            ("RevisionNotFoundError", "no such revision: correct its `revision` in config/"),
         ],
     )
     def test_remedies_name_keys_of_the_judges_file(self, monkeypatch, kind, said):

@@ -242,10 +242,10 @@ class TestExplain:
                 errors.GatedRepoError,
                 "a/b: access is granted per person (TOKEN): accept its licence on the hub, then set HF_TOKEN",
             ),
-            (errors.RevisionNotFoundError, "a/b: no such revision: correct `revision` in the model file"),
+            (errors.RevisionNotFoundError, "a/b: no such revision: correct its `revision` in config/"),
             (
                 errors.RepositoryNotFoundError,
-                "a/b: not found or private (TOKEN): correct `id` in the model file, or set HF_TOKEN",
+                "a/b: not found or private (TOKEN): correct the name in config/, or set HF_TOKEN",
             ),
         ],
     )

@@ -9,11 +9,12 @@ import pytest
 from scipy.stats import binom
 
 from refusal.claim_costs import cost_matched, linear_cost
-from refusal.claim_refusals import better
+from refusal.claim_refusals import better, better_than_every_single
 from refusal.measured import MARGIN, Measured
 from refusal.statistics import (
     bootstrap_mean_difference,
     bootstrap_ratio_difference,
+    independent_difference,
     optimism,
     paired_difference,
     wilson,
@@ -55,8 +56,24 @@ class TestRates:
 
     def test_enough_is_rarely_said_of_a_tenth_left(self, wilsons):
         """The largest rate of false answers of "is one direction enough": just at the threshold."""
-        said = wilsons[:, 1] < MARGIN
-        assert binom.pmf(np.arange(N + 1), N, MARGIN)[said].sum() < 0.025
+        chances = binom.pmf(np.arange(N + 1), N, MARGIN)
+        assert chances[wilsons[:, 1] < MARGIN].sum() < 0.025
+        assert chances[wilsons[:, 0] > MARGIN].sum() < 0.05
+
+    @pytest.mark.parametrize("test", [0.05, 0.1, 0.3, 0.5, 0.9])
+    @pytest.mark.parametrize("val", [0.05, 0.1, 0.3, 0.5])
+    def test_independent_difference(self, newcombes, test, val):
+        """Of the winner's curse: 100 test prompts against 32 of val."""
+        chances = np.outer(binom.pmf(np.arange(N + 1), N, test), binom.pmf(np.arange(VAL + 1), VAL, val))
+        low, high = newcombes
+        assert chances[(low <= test - val) & (test - val <= high)].sum() == pytest.approx(0.95, abs=0.025)
+
+    @pytest.fixture(scope="class")
+    def newcombes(self):
+        """[bound, count on test, count on val]."""
+        return np.array(
+            [[independent_difference(one, N, other, VAL)[1:] for other in range(VAL + 1)] for one in range(N + 1)]
+        ).transpose(2, 0, 1)
 
     @pytest.fixture(scope="class")
     def differences(self):
@@ -175,13 +192,13 @@ def study(generator, means, *, weight=0.7):
     )
 
 
-def share_of_yes(means, times, seed=0):
+def share_of_yes(means, times, seed=0, ask=better_than_every_single):
     generator = np.random.default_rng(seed)
-    answers = []
-    for _ in range(times):
-        measured = study(generator, means)
-        answers.append(better(*measured.refused(measured.single, measured.pair), measured.draws)[0])
-    return answers.count("yes") / times
+    return [ask(study(generator, means))[0] for _ in range(times)].count("yes") / times
+
+
+def better_than_the_chosen_single(measured):
+    return better(*measured.refused(measured.single, measured.pair), measured.draws)
 
 
 class TestPairBetter:
@@ -193,10 +210,18 @@ class TestPairBetter:
         """
         assert share_of_yes(dict.fromkeys([*SINGLES, *PAIRS], level), 2000) <= 0.05
 
-    def test_pairs_as_good_as_the_best_single(self):
-        """The others are worse; val finds the best one, so what is no better than it is not called so."""
-        means = {"0": -0.5, **dict.fromkeys(SINGLES[1:], 0.3), **dict.fromkeys(PAIRS, -0.5)}
+    @pytest.mark.parametrize("worse", [0.3, 0.2, 0.1])
+    def test_pairs_as_good_as_the_best_single(self, worse):
+        """The other singles are worse, in units of a prompt's spread; val may choose one of them."""
+        means = {"0": -0.5, **dict.fromkeys(SINGLES[1:], -0.5 + worse), **dict.fromkeys(PAIRS, -0.5)}
         assert share_of_yes(means, 1000) <= 0.05
+
+    def test_why_against_every_single(self):
+        """Twenty singles, nearly alike: against the one that val chose, pairs that equal the best one look better."""
+        worse = dict.fromkeys(map(str, range(1, 20)), -0.2)
+        means = {"0": -0.5, **worse, **dict.fromkeys(PAIRS, -0.5)}
+        assert share_of_yes(means, 400, ask=better_than_the_chosen_single) > 0.08
+        assert share_of_yes(means, 400) <= 0.05
 
     def test_a_pair_that_is_better(self):
         means = {**dict.fromkeys([*SINGLES, *PAIRS], 0.0), "0-4": -1.0}
@@ -262,9 +287,12 @@ class TestCost:
     def test_a_pair_that_costs_what_it_removes(self):
         """Half as much again for half as much again: in neither direction is a difference said more than 5% often."""
         generator = np.random.default_rng(4)
-        answers = [cost_matched(self.measured(generator, 0.02, 0.03, 0), "text").answer for _ in range(300)]
+        found = [cost_matched(self.measured(generator, 0.02, 0.03, 0), "text") for _ in range(300)]
+        answers = [one.answer for one in found]
         assert answers.count("yes") / 300 <= 0.05
         assert answers.count("no") / 300 <= 0.05
+        within = [one.figures["low"] <= 0 <= one.figures["high"] for one in found]
+        assert np.mean(within) == pytest.approx(0.95, abs=0.03)  # of 300
 
     def test_the_slope(self):
         """Square and add is conservative, a jackknife of five ranks rough: no bound but the lower one."""
@@ -277,6 +305,9 @@ class TestCost:
     def test_linear(self, bend, wrong):
         """Neither is a straight line called bent, nor one whose pairs cost 60% more than their directions straight."""
         generator = np.random.default_rng(6)
-        answers = [linear_cost(self.measured(generator, 0.02, None, 0.1, bend), "text").answer for _ in range(100)]
+        found = [linear_cost(self.measured(generator, 0.02, None, 0.1, bend), "text") for _ in range(100)]
+        answers = [one.answer for one in found]
         assert answers.count(wrong) / 100 <= 0.05
         assert answers.count({"no": "yes", "yes": "no"}[wrong]) / 100 > 0.5
+        within = [one.figures["bend_low"] <= 0.02 * bend <= one.figures["bend_high"] for one in found]
+        assert np.mean(within) >= 0.93

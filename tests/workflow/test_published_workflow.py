@@ -1,4 +1,4 @@
-"""workflow/published.smk on a made-up run, as a person starts it: from its folder to a summary, without a model."""
+"""workflow/published.smk on a made-up run, as a person starts it: from its folder to its findings, without a model."""
 
 import json
 import math
@@ -58,6 +58,27 @@ def test_summary(summed, run):
     assert "nan" not in words.lower()
 
 
+def test_claims_of_what_the_run_measured(summed):
+    made = json.loads((summed / "claims.json").read_text())
+    assert (made["judge"], made["set"]) == ("published", "harmful")
+    answers = {one["claim"]: one["answer"] for one in made["claims"]}
+    # three prompts tell nothing; of pairs, controls and single texts a run holds nothing
+    assert {name for name, answer in answers.items() if answer == "undecided"} == {"refuses", "one_direction"}
+    assert set(answers.values()) == {"undecided", "not measurable"}
+    words = (summed / "claims.md").read_text()
+    assert words.startswith("# whole: claims\n\nJudge: published, on harmful test prompts.")
+    assert "- Is a pair better than the best single? **Not measurable.** No pair of two distinct directions" in words
+
+
+def test_agreement_of_our_judges_with_the_run_s_own(summed):
+    table = pd.read_csv(summed / "agreement.csv")
+    whole = table[table["set"] == "all"].set_index(["first", "second"])
+    assert whole.agreement["published", "substring_matching_published"] == 1.0
+    assert whole.n["published", "substring_matching_published"] == 3 * 3 + 2 * 2
+    assert whole.n["published", "llamaguard2_published"] == 3 * 3
+    assert (summed / "agreement.md").read_text().startswith("# whole: agreement\n\nJudges: published, substring, ")
+
+
 def test_nothing_runs_again(project, run, summed):
     assert "Nothing to be done" in snakemake(project, run=run, name="whole")
 
@@ -72,6 +93,8 @@ def test_a_run_of_scores_and_directions_alone_made_with_other_filters(project, t
     assert list(rows.combination) == ["none", "0", "add-0"]
     assert rows.bypass.notna().tolist() == [False, True, False]
     assert "a share that was not measured" in (folder / "summary.md").read_text()
+    assert {one["answer"] for one in json.loads((folder / "claims.json").read_text())["claims"]} == {"not measurable"}
+    assert not (folder / "agreement.csv").exists()
     table = pd.read_csv(folder / "ranking.csv")
     kept = table[table["rank"].notna()].sort_values("rank")
     expected = published_filter(score_table(), LAYERS, max_kl=0.3, min_induce=-1.0)

@@ -11,7 +11,12 @@ rule claims:
             judge=first_judge(wildcards),
         ),
     output:
-        "results/{model}/claims.json",
+        claims=report(
+            "results/{model}/claims.json", caption="../report/claims.rst", category="Claims", subcategory="{model}"
+        ),
+        words=report(
+            "results/{model}/claims.md", caption="../report/claims.rst", category="Claims", subcategory="{model}"
+        ),
     log:
         "logs/{model}/claims.log",
     benchmark:
@@ -23,5 +28,6 @@ rule claims:
         code=code_version("claims"),
         judge=first_judge,
     shell:
-        "python scripts/claims.py --judge {params.judge} --bases {input.bases} --scores {input.scores}"
-        " --losses {input.losses} --judgements {input.judgements} --output {output} --log {log}"
+        "python scripts/claims.py --name {wildcards.model} --judge {params.judge} --bases {input.bases}"
+        " --scores {input.scores} --losses {input.losses} --judgements {input.judgements} --output {output.claims}"
+        " --words {output.words} --log {log}"

@@ -78,4 +78,7 @@ def filter_flags(_wildcards):
 ANSWERED = [prompts for prompts in ("harmful", "harmless") if answering(prompts)]
 LOSSES = results("combinations/{combination}/loss.json", [name for name, one in MEASURED.items() if one.losses])
 SCORES = results("combinations/{combination}/scores.json")
+VERDICTS = [*(verdicts(judge, prompts) for judge in JUDGES for prompts in ANSWERED), *imported_verdicts()]
+# Without responses there is nothing to agree on.
+FINDINGS = [results(file) for file in ("summary.csv", "claims.json", *(["agreement.csv"] if ANSWERED else []))]
 LOGS = f"logs/published/{config['name']}"

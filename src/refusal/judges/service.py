@@ -168,7 +168,7 @@ class Run:
             self.stop(error)
         else:
             self.answers += 1
-            self.spend(reply.used or (_tokens([self.bodies[number]])[0], _tokens_of(reply.text)))
+            self.spend(_used(reply, self.bodies[number]))
             self.in_vain = 0
             self.keep(number, Answer(reply.text, "the model that judges refused to answer" if reply.refused else None))
             self.keep_held()
@@ -295,7 +295,7 @@ def _answered(run: Run, number: int) -> Reply:
                 used = fault.used or (_tokens([run.bodies[number]])[0], 0)
                 spent = [spent[0] + used[0], spent[1] + used[1]]
         else:
-            used = reply.used or (_tokens([run.bodies[number]])[0], _tokens_of(reply.text))
+            used = _used(reply, run.bodies[number])
             return replace(reply, used=(used[0] + spent[0], used[1] + spent[1]))
         if last.wait_s > _LONGEST_WAIT_S:
             break
@@ -319,6 +319,11 @@ def _asked_once(run: Run, body: Body) -> Reply:
         billed = not isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout)
         raise UnansweredError(run.reader.broken(error), billed=billed) from None
     return run.reader.reply(response.content)
+
+
+def _used(reply: Reply, body: Body) -> tuple[int, int]:
+    """Tokens sent and written: as the service counts them, or about as many."""
+    return reply.used or (_tokens([body])[0], _tokens_of(reply.text))
 
 
 def _tokens(bodies: Sequence[Body]) -> tuple[int, int]:

@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -64,7 +63,7 @@ def check(place: str, revision: str | None) -> None:
     """Raises: UserError, a classifier that cannot be had; its config is read, and no weights."""
     from transformers import AutoConfig
 
-    with _in_words_of_a_judge(place):
+    with explained(place):
         adapter = _is_adapter(place, revision)
         # of an adapter, the model that it changes, which may be gated though the adapter is not
         wanted = (_base_of(place, revision), None) if adapter else (place, revision)
@@ -79,7 +78,7 @@ def load(place: str, revision: str | None, dtype: str) -> Classifier:
     from transformers import AutoModelForCausalLM
 
     hide_bars()
-    with _in_words_of_a_judge(place):
+    with explained(place):
         tokenizer = load_tokenizer(place, revision, None)
         adapter = _is_adapter(place, revision)
         log.info("loading %s (%s)", place, dtype)
@@ -237,7 +236,7 @@ def _is_adapter(place: str, revision: str | None) -> bool:
 
     if find_adapter_config_file(place, revision=revision) is None:
         return False
-    # peft is no dependency of the project; without it transformers would look for a whole model there
+    # peft is an extra; without it transformers would look for a whole model there
     if not _has_peft():
         raise UserError(
             f"{place}: an adapter, which needs the package peft: install it (pip install peft), or give a folder with"
@@ -257,14 +256,3 @@ def _has_peft() -> bool:
     from transformers.utils import is_peft_available
 
     return is_peft_available()
-
-
-@contextmanager
-def _in_words_of_a_judge(place: str) -> Iterator[None]:
-    """What loading can raise in one line, as `explained` does, whose remedies name the keys of model files."""
-    try:
-        with explained(place):
-            yield
-    except UserError as error:
-        said = str(error).replace("`id` in the model file", "`model` in the judge's file")
-        raise UserError(said.replace("in the model file", "in the judge's file")) from error
