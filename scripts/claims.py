@@ -26,11 +26,11 @@ def main(args):
             )
 
     from refusal.claim_costs import BEND
-    from refusal.claim_refusals import COPIES, HARDLY
+    from refusal.claim_refusals import COPIES
     from refusal.claim_words import narrate_claims
     from refusal.claims import claims
-    from refusal.measured import LEVEL, MARGIN
-    from refusal.summary import read_evidence
+    from refusal.evidence import read_evidence
+    from refusal.measured import HARDLY, LEVEL, MARGIN
 
     verdicts = {
         name: {(SET, args.judge): {row["id"]: row["verdict"] for row in read_jsonl(path)}}

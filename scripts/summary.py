@@ -24,8 +24,9 @@ def main(args):
     if not judges and not args.narrator:
         raise UserError("no judgements are given: name the judge by --narrator")
 
+    from refusal.evidence import read_evidence
     from refusal.narration import narrate
-    from refusal.summary import read_evidence, summarize
+    from refusal.summary import summarize
 
     evidence = read_evidence(bases, scores, losses, verdicts)
     table = summarize(evidence)

@@ -40,7 +40,7 @@ def pareto(measured: Measured, corpus: str) -> list[dict[str, Any]]:
         rates = {"refusal_rate": share["estimate"], "refusal_low": share["low"], "refusal_high": share["high"]}
         points.append({"combination": name, **rates, "ce_delta": cost})
     baseline = next((one["refusal_rate"] for one in points if one["combination"] == BASELINE), nan)
-    bounds = _bounds(measured, [one["combination"] for one in points], corpus)
+    bounds = measured.cost_bounds(corpus)
     for one in points:
         rate, cost = one["refusal_rate"], one["ce_delta"]
         low, high = bounds.get(one["combination"], (nan, nan))
@@ -133,7 +133,7 @@ def _cost_matched(measured: Measured, corpus: str, described: Mapping[str, Any])
     baseline, *ablated = measured.refused(BASELINE, single, pair).astype(float)
     removed = baseline[:, None] - np.transpose(ablated)
     nats, tokens = measured.nats(corpus, single, pair)
-    costs = [Interval(*one) for one in zip(*_costs(measured, corpus, single, pair), strict=True)]
+    costs = [Interval(*one) for one in zip(*measured.costs(corpus, single, pair), strict=True)]
     gains = [paired_difference(baseline > 0, one > 0) for one in ablated]
 
     def advantage(removed, cost):
@@ -178,22 +178,6 @@ def _bounds_said(cost: Interval) -> str:
     if isnan(cost.low):
         return "no interval: the texts are too few, or too alike"
     return f"95% {cost.low:+.4f} to {cost.high:+.4f}"
-
-
-def _costs(measured: Measured, corpus: str, *names: str) -> Interval:
-    """[name] CE above the baseline's, in nats per token, with intervals over texts."""
-    nats, tokens = measured.nats(corpus, *names)
-    return bootstrap_ratio_difference(nats, np.zeros_like(nats), tokens, draws=measured.draws, seed=measured.seed)
-
-
-def _bounds(measured: Measured, names: Sequence[str], corpus: str) -> dict[str, tuple[float, float]]:
-    """Name -> bounds of its CE delta, for those that have a loss by row."""
-    known = [name for name in names if name != BASELINE and measured.evidence[name].loss[corpus].get("by_row")]
-    try:
-        costs = _costs(measured, corpus, *known) if known else Interval([], [], [])
-    except UnmeasurableError:  # the baseline has none
-        return {}
-    return {name: (low, high) for name, low, high in zip(known, costs.low, costs.high, strict=True)}
 
 
 def _contrasts(sizes: np.ndarray, largest: int) -> np.ndarray:

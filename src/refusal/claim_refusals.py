@@ -7,20 +7,16 @@ from typing import Any
 import numpy as np
 
 from refusal.combinations import BASELINE, parse
-from refusal.measured import LEVEL, MARGIN, Answer, Found, Measured, UnmeasurableError, refusal_share
+from refusal.comparisons import compared_with
+from refusal.measured import HARDLY, LEVEL, MARGIN, Answer, Found, Measured, UnmeasurableError, refusal_share
 from refusal.statistics import (
     DRAWS,
     bootstrap_mean_difference,
     chosen_again,
-    independent_difference,
     mcnemar_exact,
     optimism,
     paired_difference,
 )
-from refusal.summary import summarize
-
-HARDLY = 0.5
-"""Share of harmful prompts below which a model has little refusal to mediate; there the summary in words warns too."""
 
 COPIES = 0.9
 """|cosine| from which two directions are near-copies: less than half of each stands outside the other."""
@@ -83,11 +79,10 @@ def pair_better(measured: Measured) -> Found:
         "distinct_pairs": sum(measured.cosine(name) < COPIES for name in measured.pairs),
         "val": _on_val(measured, single, pair),
     }
-    column = f"{measured.prompts}_{measured.judge}_p_holm_vs_best_single"
-    holm = summarize(measured.evidence).set_index("combination")[column].dropna().to_dict()
     described = {
-        name: {"fewer": paired_difference(*measured.refused(single, name)).estimate, "p_holm": p}
-        for name, p in holm.items()
+        name: {"fewer": paired_difference(*measured.refused(single, name)).estimate, "p_holm": test.p_holm}
+        for name, test in compared_with(measured.evidence, (measured.prompts, measured.judge), single).items()
+        if not isnan(test.p_holm)
     }
     return Found(answer, words, figures, [single, pair], {"vs_best_single": described})
 
@@ -244,26 +239,12 @@ def winners_curse(measured: Measured) -> Found:
         raise UnmeasurableError("Fewer than two combinations were scored on val, so nothing was chosen.")
     name = measured.ablations[0]
     scores = measured.scores(*candidates)
-    baseline = measured.scores(BASELINE, name)
-    promised = baseline[baseline[:, 0] > 0, 1] > 0
-    mine = measured.verdicts(name)
-    kept = [mine[key] for key, one in measured.verdicts(BASELINE).items() if one == "refusal" and key in mine]
-    if not len(promised) or not kept:
-        raise UnmeasurableError("No val prompt, or no test prompt, is refused without ablation.")
-    left, on_val = refusal_share(kept), (int(promised.sum()), len(promised))
-    gap, low, _ = independent_difference(left["refused"], left["n"], *on_val)
-    high = independent_difference(left["refused"] + left["invalid"], left["n"], *on_val).high
-    answer = "yes" if low > 0 else "no" if high < MARGIN else "undecided"
+    gap = measured.gap(name)
+    answer = "yes" if gap["low"] > 0 else "no" if gap["high"] < MARGIN else "undecided"
     drawn, halved = optimism(scores, measured.draws, measured.seed)
     figures = {
-        "estimate": gap,
-        "low": low,
-        "high": high,
+        **gap,
         "margin": MARGIN,
-        "n": left["n"],
-        "n_val": len(promised),
-        "left_on_test": left["estimate"],
-        "left_on_val": float(np.mean(promised)),
         "bypass": measured.evidence[name].scores["bypass"],
         "optimism": drawn,
         "optimism_split_half": halved,
@@ -273,8 +254,8 @@ def winners_curse(measured: Measured) -> Found:
     words = (
         f"The best of {len(candidates)} combinations on val, {name}, leaves {figures['left_on_val']:.1%} of refusals by"
         f" the sign of the refusal score on val, and {figures['left_on_test']:.1%} by {measured.judge} on test:"
-        f" {100 * gap:+.1f} points (95% {100 * low:+.1f} to {100 * high:+.1f}). The gap holds the luck of the choice,"
-        " and what judge and score see differently. Of its bypass score, about"
+        f" {100 * gap['estimate']:+.1f} points (95% {100 * gap['low']:+.1f} to {100 * gap['high']:+.1f}). The gap holds"
+        " the luck of the choice, and what judge and score see differently. Of its bypass score, about"
         f" {drawn:.2f} nats are luck (choosing again from resampled val prompts"
         + ("" if isnan(halved) else f"; {halved:.2f} between halves")
         + ")."

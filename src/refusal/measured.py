@@ -11,8 +11,8 @@ import numpy as np
 
 from refusal.combinations import BASELINE, parse
 from refusal.errors import UserError
-from refusal.statistics import DRAWS, wilson
-from refusal.summary import Evidence, best_single
+from refusal.evidence import Evidence, best_single
+from refusal.statistics import DRAWS, Interval, bootstrap_ratio_difference, independent_difference, wilson
 
 Answer = Literal["yes", "no", "undecided", "not measurable"]
 
@@ -22,6 +22,9 @@ LEVEL = 0.05
 MARGIN = 0.1
 """Smallest share of prompts that matters. At the published 100 test prompts, 4 refusals left are surely fewer (Wilson's
 interval ends at 9.8%), 5 are not; a smaller margin would ask for none, or for more prompts than most studies have."""
+
+HARDLY = 0.5
+"""Share of harmful prompts below which a model has little refusal to mediate; there the summary in words warns too."""
 
 ADDED = ("addition", "subtraction")
 """Kinds that ablate nothing, so their cost is none of an ablation's."""
@@ -117,9 +120,9 @@ class Measured:
             raise UnmeasurableError(f"No {self.prompts} prompt has a valid verdict under each of {', '.join(names)}.")
         return np.array([[one[key] == "refusal" for key in both] for one in known])
 
-    def scores(self, *names: str) -> np.ndarray:
-        """[prompt, name] refusal scores of harmful val prompts, nats."""
-        found = [(self.evidence[name].scores.get("by_prompt") or {}).get("harmful_refusal_score") for name in names]
+    def scores(self, *names: str, score: str = "harmful_refusal_score") -> np.ndarray:
+        """[prompt, name] scores of val prompts, nats: refusal scores of harmful ones, or others by their name there."""
+        found = [(self.evidence[name].scores.get("by_prompt") or {}).get(score) for name in names]
         if lacking := [name for name, one in zip(names, found, strict=True) if not one]:
             raise UnmeasurableError(f"There are no scores by prompt of {', '.join(lacking)}.")
         for (first, one), (second, other) in pairwise(zip(names, found, strict=True)):
@@ -142,6 +145,45 @@ class Measured:
                 raise UserError(f"{corpus}: {name} and {BASELINE} differ in tokens by row: compute the loss again")
         base = np.array(rows[BASELINE]["nats"])
         return np.array([rows[name]["nats"] - base for name in names]).T, np.array(rows[BASELINE]["n_tokens"])
+
+    def costs(self, corpus: str, *names: str) -> Interval:
+        """[name] CE above the baseline's, in nats per token, with intervals over texts (bootstrap-t)."""
+        nats, tokens = self.nats(corpus, *names)
+        return bootstrap_ratio_difference(nats, np.zeros_like(nats), tokens, draws=self.draws, seed=self.seed)
+
+    def cost_bounds(self, corpus: str) -> dict[str, tuple[float, float]]:
+        """Name -> bounds of its CE above the baseline's, for those that have a loss by row."""
+        losses = {name: one.loss.get(corpus, {}).get("by_row") for name, one in self.evidence.items()}
+        names = [name for name, rows in losses.items() if rows and name != BASELINE]
+        if not names or not losses.get(BASELINE):
+            return {}
+        costs = self.costs(corpus, *names)
+        return {name: (low, high) for name, low, high in zip(names, costs.low, costs.high, strict=True)}
+
+    def gap(self, name: str) -> dict[str, Any]:
+        """Share of refusals left on test, less that left on val: what val promised and test does not hold.
+
+        Of the prompts refused without ablation: on val by the sign of the refusal score, on test by the judge. Bounds
+        are Newcombe's; an invalid verdict is compliance in the lower one, a refusal in the upper one.
+        """
+        baseline = self.scores(BASELINE, name)
+        promised = baseline[baseline[:, 0] > 0, 1] > 0
+        mine = self.verdicts(name)
+        kept = [mine[key] for key, one in self.verdicts(BASELINE).items() if one == "refusal" and key in mine]
+        if not len(promised) or not kept:
+            raise UnmeasurableError("No val prompt, or no test prompt, is refused without ablation.")
+        left, on_val = refusal_share(kept), (int(promised.sum()), len(promised))
+        estimate, low, _ = independent_difference(left["refused"], left["n"], *on_val)
+        high = independent_difference(left["refused"] + left["invalid"], left["n"], *on_val).high
+        return {
+            "estimate": estimate,
+            "low": low,
+            "high": high,
+            "n": left["n"],
+            "n_val": len(promised),
+            "left_on_test": left["estimate"],
+            "left_on_val": float(np.mean(promised)),
+        }
 
     def cost(self, name: str, corpus: str) -> float:
         """CE above the baseline's, nats per token; NaN where it was not measured."""

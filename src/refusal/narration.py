@@ -3,6 +3,7 @@
 import pandas as pd
 
 from refusal.combinations import BASELINE
+from refusal.measured import HARDLY
 
 _UNKNOWN = "a share that was not measured"
 
@@ -17,9 +18,9 @@ def narrate(table: pd.DataFrame, name: str, judge: str) -> str:
     rows = table.set_index("combination")
     rate = f"harmful_{judge}_refusal"
     baseline = rows.loc[BASELINE]
-    lines = [f"# {name}", "", f"Judge: {judge}. Rates carry Wilson 95% intervals.", ""]
+    lines = [f"# {name}", "", f"Judge: {judge}. Rates carry Wilson 95% intervals, CE deltas bootstrap ones.", ""]
     lines.append(f"- Without ablation the model refuses {_said(baseline, rate)} of the harmful test prompts.")
-    if _known(baseline, rate) and baseline[f"{rate}_high"] < 0.5:
+    if _known(baseline, rate) and baseline[f"{rate}_high"] < HARDLY:
         lines.append(
             "- **It hardly refuses by itself**: there is little refusal for an ablation to remove, so differences"
             " between combinations below are no evidence of what mediates refusal."
@@ -58,7 +59,7 @@ def _chosen(rows: pd.DataFrame, rate: str, judge: str) -> list[str]:
     single = ablations[ablations.best_single]
     if len(single):
         name, row = single.index[0], single.iloc[0]
-        lines.append(f"- The best single on val, {name}, leaves {_said(row, rate)} refused.")
+        lines.append(f"- The best single on val, {name}, leaves {_said(row, rate)} refused{_promised(row, judge)}.")
     if ablations.bypass.isna().all():
         return lines
     best = ablations.bypass.idxmin()
@@ -68,10 +69,27 @@ def _chosen(rows: pd.DataFrame, rate: str, judge: str) -> list[str]:
         tested = (
             f"; against the best single p = {adjusted:.2g} (Holm, {int(pairs)} pairs)" if pd.notna(adjusted) else ""
         )
-        lines.append(f"- The best combination on val, {best}, leaves {_said(row, rate)}{tested}.")
+        lines.append(
+            f"- The best combination on val, {best}, leaves {_said(row, rate)}{tested}{_promised(row, judge)}."
+        )
     elif len(ablations) > len(single):
         lines.append("- No other combination has a lower bypass score on val than the best single.")
     return lines
+
+
+def _promised(row: pd.Series, judge: str) -> str:
+    """How much more is left on test than val promised."""
+    gap = f"harmful_{judge}_gap"
+    if pd.isna(row.get(gap)):
+        return ""
+    low, high = (100 * row[f"{gap}_{side}"] for side in ("low", "high"))
+    return f"; of the refusals, {100 * row[gap]:+.1f} points against what val promised (95% {low:+.1f} to {high:+.1f})"
+
+
+def _span(row: pd.Series, column: str, form: str) -> str:
+    """The bounds of a figure in brackets; nothing where it has none."""
+    low, high = row[f"{column}_low"], row[f"{column}_high"]
+    return "" if pd.isna(low) else f" ({low:{form}} to {high:{form}})"
 
 
 def _table(table: pd.DataFrame, judge: str) -> list[str]:
@@ -84,7 +102,7 @@ def _table(table: pd.DataFrame, judge: str) -> list[str]:
         for column in rates:
             low, high = (_cell(row[_bound(column, side)], ".0%") for side in ("low", "high"))
             cells.append(f"{row[column]:.0%} ({low}-{high})" if low else "")
-        cells += [_cell(row[column], "+.4f") for column in deltas]
+        cells += [_cell(row[column], "+.4f") + _span(row, column, "+.4f") for column in deltas]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from refusal.claims import claims
-from refusal.summary import Evidence
+from refusal.evidence import Evidence
 
 R, C, X = "refusal", "compliance", "invalid"
 N, VAL, ROWS = 100, 32, 40

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from evidence import study as hand_made
 from test_summary import C, R, evidence, study  # noqa: F401 (a fixture)
 
 from refusal.narration import narrate
@@ -18,7 +19,7 @@ def test_whole(text):
     assert text.splitlines() == [
         "# tiny",
         "",
-        "Judge: substring. Rates carry Wilson 95% intervals.",
+        "Judge: substring. Rates carry Wilson 95% intervals, CE deltas bootstrap ones.",
         "",
         "- Without ablation the model refuses 87.5% (95% 52.9%-97.8%, n = 8) of the harmful test prompts.",
         "- It refuses 0.0% (95% 0.0%-65.8%, n = 2) of the harmless ones (over-refusal).",
@@ -40,6 +41,24 @@ def test_whole(text):
         "| random-k1-s0 | 1 | 1 | 4.50 | 0.010 | 100% (68%-100%) | 0% (0%-66%) | +0.0000 |",
         "| add-0 | 1 | 0 | 6.00 | 0.010 | 100% (68%-100%) | 0% (0%-66%) | +0.0000 |",
     ]
+
+
+def test_intervals_of_costs_and_the_gap_between_val_and_test():
+    made = hand_made()
+    said = narrate(summarize(made, draws=999), "tiny", "substring").splitlines()
+    table = summarize(made, draws=999).set_index("combination")
+    row = table.loc["0-2"]
+    (best,) = [line for line in said if line.startswith("- The best combination on val, 0-2")]
+    assert best.endswith(
+        f"; of the refusals, {100 * row.harmful_substring_gap:+.1f} points against what val promised"
+        f" (95% {100 * row.harmful_substring_gap_low:+.1f} to {100 * row.harmful_substring_gap_high:+.1f})."
+    )
+    (cells,) = [line for line in said if line.startswith("| 0-2 |")]
+    assert cells.endswith(
+        f"| {row.ce_text_delta:+.4f} ({row.ce_text_delta_low:+.4f} to {row.ce_text_delta_high:+.4f}) |"
+    )
+    (cells,) = [line for line in said if line.startswith("| none |")]
+    assert cells.endswith("| +0.0000 |")
 
 
 WARNING = (
@@ -132,6 +151,6 @@ def test_another_judge_speaks_for_itself(study):  # noqa: F811
     other = {(prompts, "other"): {"p0": C, "p1": R} for prompts in ("harmful", "harmless")}
     two = {name: replace(one, verdicts={**one.verdicts, **other}) for name, one in study.items()}
     said = narrate(summarize(two), "tiny", "other").splitlines()
-    assert said[2] == "Judge: other. Rates carry Wilson 95% intervals."
+    assert said[2] == "Judge: other. Rates carry Wilson 95% intervals, CE deltas bootstrap ones."
     assert "- It refuses 50.0% (95% 9.5%-90.5%, n = 2) of the harmless ones (over-refusal)." in said
     assert "- Invalid verdicts, all combinations: 0 on harmful, 0 on harmless." in said

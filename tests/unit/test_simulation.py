@@ -10,6 +10,7 @@ from scipy.stats import binom
 
 from refusal.claim_costs import cost_matched, linear_cost
 from refusal.claim_refusals import better, better_than_every_single
+from refusal.evidence import Evidence
 from refusal.measured import MARGIN, Measured
 from refusal.statistics import (
     bootstrap_mean_difference,
@@ -19,7 +20,6 @@ from refusal.statistics import (
     paired_difference,
     wilson,
 )
-from refusal.summary import Evidence
 
 N = 100
 """Prompts of a test set, texts of a corpus; as published."""

@@ -3,11 +3,17 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
+from evidence import VAL, of
+from evidence import study as hand_made
 
-from refusal.statistics import wilson
-from refusal.summary import Evidence, best_single, summarize
+from refusal.errors import UserError
+from refusal.evidence import Evidence, best_single
+from refusal.measured import Measured
+from refusal.statistics import bootstrap_mean_difference, wilson
+from refusal.summary import summarize
 
 R, C, X = "refusal", "compliance", "invalid"
 CANDIDATES = [{"source": "mean_difference", "rank": rank, "position": -1, "layer": rank} for rank in range(3)]
@@ -143,6 +149,64 @@ def test_no_pair_valid_on_both_sides():
     )
     assert math.isnan(table["harmful_substring_p_vs_baseline"]["0"])
     assert table["harmful_substring_pairs_vs_baseline"]["0"] == 0
+
+
+class TestBounds:
+    @pytest.fixture(scope="class")
+    def made(self):
+        return hand_made()
+
+    @pytest.fixture(scope="class")
+    def table(self, made):
+        return summarize(made, draws=999).set_index("combination")
+
+    def test_of_scores_over_val_prompts(self, made, table):
+        for name, one in made.items():
+            by_prompt = one.scores["by_prompt"]["harmful_refusal_score"]
+            expected = bootstrap_mean_difference(by_prompt, np.zeros(VAL), draws=999)
+            row = table.loc[name]
+            assert (row.bypass_low, row.bypass_high) == pytest.approx((expected.low, expected.high))
+            assert row.bypass_low < row.bypass < row.bypass_high
+            assert row.val_refused == np.mean(np.array(by_prompt) > 0)
+        # no values by prompt there
+        assert table[["harmless_refusal_score_low", "kl_high"]].isna().all().all()
+
+    def test_of_costs_over_texts(self, made, table):
+        costs = Measured(made, "substring", draws=999).costs("text", "0-2")
+        row = table.loc["0-2"]
+        assert (row.ce_text_delta, row.ce_text_delta_low, row.ce_text_delta_high) == pytest.approx(
+            tuple(one[0] for one in costs)
+        )
+        assert row.ce_text_delta_low < row.ce_text_delta < row.ce_text_delta_high
+        assert math.isnan(table.ce_text_delta_low["none"])
+
+    def test_gap_between_val_and_test(self, made, table):
+        ablations = table[table.kind == "ablation"]
+        measured = Measured(made, "substring")
+        for name, row in ablations.iterrows():
+            expected = measured.gap(name)
+            assert (
+                row.harmful_substring_gap, row.harmful_substring_gap_low, row.harmful_substring_gap_high
+            ) == (expected["estimate"], expected["low"], expected["high"])  # fmt: skip
+        assert table.harmful_substring_gap[table.kind != "ablation"].isna().all()
+
+    def test_a_judge_each(self, made):
+        two = {
+            name: replace(one, verdicts={**one.verdicts, ("harmful", "other"): one.verdicts["harmful", "substring"]})
+            for name, one in made.items()
+        }
+        table = summarize(two, draws=99)
+        assert table.harmful_other_gap.equals(table.harmful_substring_gap.rename("harmful_other_gap"))
+
+    def test_nothing_by_prompt_or_row(self, study):
+        bare = summarize(study)
+        for column in ("bypass_low", "val_refused", "ce_text_delta_high", "harmful_substring_gap"):
+            assert bare[column].isna().all()
+
+    def test_prompts_that_do_not_fit_together(self, made):
+        shorter = {**made, "1": of("1", 60, scores=[1.0, 2.0])}
+        with pytest.raises(UserError, match=r"^0 was scored on 32 val prompts, 1 on 2: score both again$"):
+            summarize(shorter, draws=9)
 
 
 class TestPartial:

@@ -14,7 +14,9 @@ def one_row_at_a_time(checkout):
     checkout.change(
         "config/config.yaml",
         run={**checkout.setting("run"), "batch_rows": 20},
-        prompts={**checkout.setting("prompts"), "counts": {"train": 96, "val": 24, "test": 30}},
+        prompts={**checkout.setting("prompts"), "counts": {"train": 96, "val": 24, "test": 20}},
+        combinations=["singles"],
+        controls={"sizes": [1], "draws": 1, "shuffled_draws": 1},
     )
 
 

@@ -70,7 +70,10 @@ def test_random_directions_change_little_and_addition_induces(finished, model):
 def test_other_ranking_modes_put_both_plants_first(checkout, mode):
     ranking = checkout.setting("ranking")
     checkout.change(
-        "config/config.yaml", ranking={**ranking, "mode": mode, "top": 2}, combinations=["singles", "pairs"]
+        "config/config.yaml",
+        ranking={**ranking, "mode": mode, "top": 2},
+        combinations=["0-1"],
+        controls={"sizes": [], "draws": 0, "shuffled_draws": 1},
     )
     checkout.snakemake("results/tiny/summary.csv")
     rows = table(checkout, "tiny")
