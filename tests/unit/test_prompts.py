@@ -4,6 +4,7 @@ import json
 import random
 
 import pytest
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,14 @@ def written(path, rows):
     text = json.dumps(rows) if path.suffix == ".json" else "".join(json.dumps(row) + "\n" for row in rows)
     path.write_text(text)
     return path
+
+
+def test_the_projects_borderline_prompts():
+    """Enough for the published number of test prompts, each asked once, in ten categories."""
+    found = read_prompts(ROOT / "data/borderline_test.jsonl")
+    assert len(found) >= 100
+    assert len({prompt["instruction"].casefold() for prompt in found}) == len(found)
+    assert len({prompt["category"] for prompt in found}) == 10
 
 
 class TestRead:

@@ -68,14 +68,14 @@ class TestTheProjectsOwn:
 class TestStudy:
     def test_prompt_files_and_test_sets(self, config, root):
         study = read_study(config, "mine", root)
-        assert list(study.prompt_files) == [
-            f"{k}_{s}" for k in ("harmful", "harmless") for s in ("train", "val", "test")
-        ]
-        assert study.test_sets == ("harmful", "harmless")
-        config["prompts"]["borderline"] = {"test": "b.jsonl"}
-        study = read_study(config, "mine", root)
-        assert study.prompt_files["borderline_test"] == "b.jsonl"
+        six = [f"{k}_{s}" for k in ("harmful", "harmless") for s in ("train", "val", "test")]
+        assert list(study.prompt_files) == [*six, "borderline_test"]
+        assert study.prompt_files["borderline_test"] == "data/borderline_test.jsonl"
         assert study.test_sets == ("harmful", "harmless", "borderline")
+        config["prompts"]["borderline"] = None
+        study = read_study(config, "mine", root)
+        assert list(study.prompt_files) == six
+        assert study.test_sets == ("harmful", "harmless")
 
     def test_the_models_section_lies_over_the_config(self, config, root):
         write_model(root, study={"prompts": {"counts": {"train": 8, "val": 4, "test": 2}}, "ranking": {"max_kl": 2.0}})
