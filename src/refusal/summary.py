@@ -35,7 +35,8 @@ def summarize(evidence: Mapping[str, Evidence], draws: int = DRAWS, seed: int = 
     best = best_single(evidence)
     measured = Measured(evidence, "", draws=draws, seed=seed)
     scored = {column: _score_bounds(measured, column) for column in _SCORES}
-    costs = {corpus: measured.cost_bounds(corpus) for one in evidence.values() for corpus in one.loss}
+    corpora = dict.fromkeys(corpus for one in evidence.values() for corpus in one.loss)
+    costs = {corpus: measured.cost_bounds(corpus) for corpus in corpora}
     rows = []
     for name, one in evidence.items():
         kind = parse(name).kind
