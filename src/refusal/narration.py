@@ -94,7 +94,8 @@ def _span(row: pd.Series, column: str, form: str) -> str:
 
 def _table(table: pd.DataFrame, judge: str) -> list[str]:
     rates = [f"{name}_{judge}_refusal_rate" for name in _sets(table, judge)]
-    deltas = [column for column in table if column.startswith("ce_") and column.endswith("_delta")]
+    # the name of a corpus may end like a delta's column, which alone has bounds
+    deltas = [column for column in table if column.endswith("_delta") and f"{column}_low" in table]
     heads = ["combination", "k", "rank", "bypass", "kl", *(c.split("_")[0] + " refused" for c in rates), *deltas]
     lines = ["| " + " | ".join(heads) + " |", "|" + " ---: |" * len(heads)]
     for _, row in table.iterrows():

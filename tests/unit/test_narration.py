@@ -47,18 +47,26 @@ def test_intervals_of_costs_and_the_gap_between_val_and_test():
     made = hand_made()
     said = narrate(summarize(made, draws=999), "tiny", "substring").splitlines()
     table = summarize(made, draws=999).set_index("combination")
-    row = table.loc["0-2"]
-    (best,) = [line for line in said if line.startswith("- The best combination on val, 0-2")]
-    assert best.endswith(
-        f"; of the refusals, {100 * row.harmful_substring_gap:+.1f} points against what val promised"
-        f" (95% {100 * row.harmful_substring_gap_low:+.1f} to {100 * row.harmful_substring_gap_high:+.1f})."
-    )
+    for name, begin in (("0", "- The best single on val, 0,"), ("0-2", "- The best combination on val, 0-2,")):
+        row = table.loc[name]
+        (best,) = [line for line in said if line.startswith(begin)]
+        assert best.endswith(
+            f"; of the refusals, {100 * row.harmful_substring_gap:+.1f} points against what val promised"
+            f" (95% {100 * row.harmful_substring_gap_low:+.1f} to {100 * row.harmful_substring_gap_high:+.1f})."
+        )
     (cells,) = [line for line in said if line.startswith("| 0-2 |")]
     assert cells.endswith(
         f"| {row.ce_text_delta:+.4f} ({row.ce_text_delta_low:+.4f} to {row.ce_text_delta_high:+.4f}) |"
     )
     (cells,) = [line for line in said if line.startswith("| none |")]
     assert cells.endswith("| +0.0000 |")
+
+
+def test_a_corpus_may_be_called_as_if_it_were_a_delta():
+    named = {name: replace(one, loss={"text_delta": one.loss["text"]}) for name, one in hand_made().items()}
+    said = narrate(summarize(named, draws=99), "tiny", "substring").splitlines()
+    (heads,) = [line for line in said if line.startswith("| combination")]
+    assert heads.endswith("| harmful refused | ce_text_delta_delta |")
 
 
 WARNING = (
