@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Starts a SLURM of one machine in a folder, with two GPUs that are none and no accounting: tests/slurm/up.sh DIR, then
-# export SLURM_CONF=DIR/slurm.conf. Nothing outside the folder is written; one that is up already is left as it is.
+# export SLURM_CONF=DIR/slurm.conf PATH=DIR/bin:$PATH. Nothing outside the folder is written; one that is up already is left
+# as it is.
 set -euo pipefail
 mkdir -p "${1:?a folder}"
 dir=$(cd "$1" && pwd)
@@ -12,7 +13,10 @@ read -r controller daemon < <(python3 -c 'import socket
 a, b = socket.socket(), socket.socket()
 a.bind(("", 0)), b.bind(("", 0))
 print(a.getsockname()[1], b.getsockname()[1])')
-mkdir -p "$dir/state" "$dir/spool"
+mkdir -p "$dir/state" "$dir/spool" "$dir/bin"
+# the executor starts srun without SLURM_CONF
+printf '#!/bin/sh\nSLURM_CONF=%s exec %s "$@"\n' "$SLURM_CONF" "$(command -v srun)" > "$dir/bin/srun"
+chmod +x "$dir/bin/srun"
 cat > "$SLURM_CONF" <<C
 ClusterName=test
 SlurmctldHost=$host(127.0.0.1)
@@ -35,6 +39,7 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 MinJobAge=600
 KillWait=1
+SchedulerParameters=sched_min_interval=0
 StateSaveLocation=$dir/state
 SlurmdSpoolDir=$dir/spool
 SlurmctldPidFile=$dir/slurmctld.pid

@@ -33,12 +33,19 @@ def asks(asked):
     }
 
 
+def batch_mib(wildcards, attempt):
+    """The bound of batches, 0 for what is free; without a GPU that is the node's, so half of what the job asked for."""
+    ask = study(wildcards.model).ask
+    share = 0 if ask["gpus"] else ask["memory_gib"] * attempt / 2
+    return int(1024 * (config["run"]["memory_gib"] or share))
+
+
 # Of the stages that run a model. None of it changes a result, so it goes by resources, which are no reason to run again.
 CACHE = config["run"]["cache"]
 MODEL_RUN = {
     **asks(lambda wildcards: study(wildcards.model).ask),
     "batch_rows": config["run"]["batch_rows"],
-    "batch_mib": int(1024 * (config["run"]["memory_gib"] or 0)),
+    "batch_mib": batch_mib,
     "device_map": config["run"]["device_map"],
     "cache": CACHE,
 }
