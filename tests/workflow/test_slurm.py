@@ -84,12 +84,14 @@ def test_jobs_ask_for_what_they_need_and_killed_ones_for_more(cluster, checkout)
     checkout.change("config/models/tiny.yaml", ask={"memory_gib": 2})
     before = checkout.items()["completions"]
     process = checkout.start("--max-threads", "1", "--", SUMMARY, how=PROFILE)
-    checkout.wait_for(lambda: len(checkout.items()["completions"] - before) >= 2)
-    frozen = {}
-    for script in checkout.running("scripts/completions.py"):
-        os.kill(script, signal.SIGSTOP)
-        variables = Path(f"/proc/{script}/environ").read_bytes()
-        frozen[int(re.search(rb"SLURM_JOB_ID=(\d+)", variables)[1])] = script
+    script = "scripts/completions.py"
+    checkout.wait_for(
+        lambda: len(checkout.items()["completions"] - before) >= 2 and len(list(checkout.running(script))) == 2
+    )
+    frozen = set()
+    for running in checkout.running(script):
+        os.kill(running, signal.SIGSTOP)
+        frozen.add(int(re.search(rb"SLURM_JOB_ID=(\d+)", Path(f"/proc/{running}/environ").read_bytes())[1]))
     kept = {
         key: (checkout.folder / "cache/completions" / key).stat().st_mtime_ns
         for key in checkout.items()["completions"] - before
