@@ -38,6 +38,11 @@ class Study:
         )
 
     @property
+    def ask(self) -> Mapping[str, Any]:
+        """What a job that loads the model asks of a cluster."""
+        return MappingProxyType({**self.settings["run"]["ask"], **self.model.get("ask", {})})
+
+    @property
     def test_sets(self) -> tuple[str, ...]:
         """Kinds of prompts that are completed and judged."""
         return tuple(kind for kind in _KINDS if f"{kind}_test" in self.prompt_files)

@@ -104,6 +104,12 @@ class TestStudy:
         write_model(root, study={})
         assert read_study(config, "mine", root).settings["seed"] == 42
 
+    def test_what_jobs_ask_of_a_cluster(self, config, root):
+        config["run"]["ask"] = {"memory_gib": 16, "minutes": 240, "gpus": 1}
+        assert dict(read_study(config, "mine", root).ask) == {"memory_gib": 16, "minutes": 240, "gpus": 1}
+        write_model(root, ask={"memory_gib": 0.5, "gpus": 0})
+        assert dict(read_study(config, "mine", root).ask) == {"memory_gib": 0.5, "minutes": 240, "gpus": 0}
+
     def test_read_only(self, config, root):
         study = read_study(config, "mine", root)
         with pytest.raises(TypeError):
@@ -161,6 +167,8 @@ class TestFaultsOfTheConfig:
             ("loss.corpora.pile.rows", 0, "loss.corpora.pile.rows: 0 is less than the minimum of 1"),
             ("loss.corpora.mine", {"path": "a.txt", "rows": 1}, "loss.corpora.mine: `format` is missing"),
             ("loss.max_tokens", 1, "loss.max_tokens: 1 is less than the minimum of 2"),
+            ("run.ask.minutes", ..., "run.ask: `minutes` is missing"),
+            ("run.ask.gpus", "one", "run.ask.gpus: 'one' is not of type 'integer'"),
             (
                 "extra",
                 1,
@@ -196,7 +204,7 @@ class TestFaultsOfTheConfig:
                 "config/models/mine.yaml: dtype: 'float8' is not one of float32, bfloat16, float16",
                 "config/models/mine.yaml: `path` is missing",
                 "config/models/mine.yaml: unknown key `refusal_token`; known keys are source, path, dtype,"
-                " system_prompt, chat_template, template_options, thinking, think_block, modules, refusal_tokens,"
+                " system_prompt, chat_template, template_options, thinking, think_block, modules, refusal_tokens, ask,"
                 " study",
             ]
         )
@@ -234,6 +242,11 @@ class TestFaultsOfAModelFile:
             ({"modules": {"layer": "h"}}, "modules: unknown key `layer`; known keys are layers, writers, embedding"),
             ({"modules": {"writers": "attn"}}, "modules.writers: 'attn' is not of type 'array'"),
             ({"system_prompt": 5}, "system_prompt: 5 is not of type 'string', 'null'"),
+            ({"ask": {}}, "ask: {} should be non-empty"),
+            ({"ask": {"hours": 1}}, "ask: unknown key `hours`; known keys are memory_gib, minutes, gpus"),
+            ({"ask": {"memory_gib": 0}}, "ask.memory_gib: 0 is less than or equal to the minimum of 0"),
+            ({"ask": {"minutes": 1.5}}, "ask.minutes: 1.5 is not of type 'integer'"),
+            ({"ask": {"gpus": -1}}, "ask.gpus: -1 is less than the minimum of 0"),
             ({"study": [1]}, "study: [1] is not of type 'object'"),
         ],
     )
@@ -262,7 +275,7 @@ class TestFaultsOfAModelFile:
         assert faults(config, root) == [
             "config/models/mine.yaml: `id` is missing",
             "config/models/mine.yaml: unknown key `path`; known keys are source, id, revision, dtype, system_prompt,"
-            " chat_template, template_options, thinking, think_block, modules, refusal_tokens, study",
+            " chat_template, template_options, thinking, think_block, modules, refusal_tokens, ask, study",
         ]
 
     def test_faults_of_its_study_section(self, config, root):

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,11 +40,18 @@ class Checkout:
         assert (done.returncode == 0) == ok, done.stdout[-6000:]
         return done.stdout
 
-    def start(self, *arguments: str) -> subprocess.Popen:
+    def start(self, *arguments: str, how: Sequence[str] = ("--cores", "2")) -> subprocess.Popen:
         """Start snakemake in a process group of its own, to be killed."""
-        command = self._located(["snakemake", "--cores", "2", *arguments])
+        command = self._located(["snakemake", *how, *arguments])
         return subprocess.Popen(
-            command, cwd=self.folder, env=_environment(), start_new_session=True, **(_CAPTURED | {"text": True})
+            command,
+            cwd=self.folder,
+            env=_environment(),
+            start_new_session=True,
+            # what a shell starts in the background ignores it, and hands that on
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            text=True,
+            **_CAPTURED,
         )
 
     def items(self) -> dict[str, set[str]]:
@@ -84,6 +91,11 @@ class Checkout:
 
     def kill_stage(self, script: str) -> None:
         """kill -9 the running script alone, as the out-of-memory killer would."""
+        for process in self.running(script):
+            os.kill(process, signal.SIGKILL)
+
+    def running(self, script: str) -> Iterator[int]:
+        """The processes that run a script here."""
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 command = (entry / "cmdline").read_bytes().split(b"\0")
@@ -91,7 +103,7 @@ class Checkout:
             except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue  # ended meanwhile
             if here and command[0].endswith(b"python") and script.encode() in command:
-                os.kill(int(entry.name), signal.SIGKILL)
+                yield int(entry.name)
 
     @staticmethod
     def kill_all(process: subprocess.Popen) -> None:

@@ -1,5 +1,6 @@
 # What the rules look up: studies, their settings, code versions. No rules.
 import json
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,23 +11,41 @@ include: "environment.smk"
 
 
 from refusal import combinations
+from refusal.checking import read_yaml
 from refusal.errors import UserError
-from refusal.judges.base import judge_module
+from refusal.judges.base import KINDS, judge_module
 from refusal.prompts import IN_TURN
 from refusal.provenance import code_version
-from refusal.study import combination_ids, read_study
+from refusal.study import combination_ids, names, read_study
 
 try:
     COMBINATIONS = combination_ids(config)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
+
+def asks(asked):
+    """What jobs that load a model ask of a cluster, by a lookup of the first attempt's; a killed job asks for more."""
+    return {
+        "gpu": lambda wildcards: asked(wildcards)["gpus"],
+        "mem_mb": lambda wildcards, attempt: int(1024 * asked(wildcards)["memory_gib"] * attempt),
+        "runtime": lambda wildcards, attempt: asked(wildcards)["minutes"] * attempt,
+    }
+
+
+def batch_mib(wildcards, attempt):
+    """The bound of batches, 0 for what is free; without a GPU that is the node's, so half of what the job asked for."""
+    ask = study(wildcards.model).ask
+    share = 0 if ask["gpus"] else ask["memory_gib"] * attempt / 2
+    return int(1024 * (config["run"]["memory_gib"] or share))
+
+
 # Of the stages that run a model. None of it changes a result, so it goes by resources, which are no reason to run again.
 CACHE = config["run"]["cache"]
 MODEL_RUN = {
-    "gpu": 1,
+    **asks(lambda wildcards: study(wildcards.model).ask),
     "batch_rows": config["run"]["batch_rows"],
-    "batch_mib": int(1024 * (config["run"]["memory_gib"] or 0)),
+    "batch_mib": batch_mib,
     "device_map": config["run"]["device_map"],
     "cache": CACHE,
 }
@@ -253,9 +272,16 @@ def corpus_flags(wildcards):
     ]
 
 
-def judge_needs(wildcards):
-    """The resource that a judge runs on."""
-    return judge_module(study(wildcards.model).judges[wildcards.judge]).NEEDS
+def judge_models():
+    """Names of the judges that are local models; what is wrong in a file is said by the study that names it."""
+    folder = ROOT / "config/judges"
+    for name in names(folder):
+        try:
+            settings = read_yaml(folder / f"{name}.yaml")
+        except UserError:
+            continue
+        if settings.get("kind") in KINDS and judge_module(settings).NEEDS == "gpu":
+            yield name
 
 
 def judge_weights(wildcards):
@@ -268,16 +294,6 @@ def judge_settings(wildcards):
     """What of a judge's settings the check depends on."""
     settings = study(wildcards.model).judges[wildcards.judge]
     return json.dumps({key: settings.get(key) for key in ("kind", "model", "revision", "base_url")})
-
-
-def judge_gpus(wildcards):
-    """1 for a judge that is a local model."""
-    return int(judge_needs(wildcards) == "gpu")
-
-
-def judge_threads(wildcards):
-    """As many as other stages that run a model, or one."""
-    return 8 if judge_needs(wildcards) == "gpu" else 1
 
 
 def first_judge(wildcards):

@@ -18,6 +18,7 @@ rule judge:
         "python scripts/judge.py --judge config/judges/{wildcards.judge}.yaml --output {output:q} --log {log:q}"
 
 
+# By rule or by a service: light, and where the network is, so not on a node of a cluster.
 rule judgements:
     input:
         checked="results/{model}/judges/{judge}.json",
@@ -30,14 +31,26 @@ rule judgements:
         "logs/{model}/judgements_{judge}_{prompts}.log",
     benchmark:
         "logs/{model}/judgements_{judge}_{prompts}.tsv"
+    localrule: True
     conda:
         "../envs/refusal.yaml"
-    threads: judge_threads
     resources:
         cache=CACHE,
-        gpu=judge_gpus,
     params:
         code=code_version("judgements"),
     shell:
         "python scripts/judgements.py --judge {input.judge:q} --completions {input.completions} --cache {resources.cache:q}"
         " --outputs {output:q} --threads {threads} --log {log:q}"
+
+
+use rule judgements as judgements_by_model with:
+    wildcard_constraints:
+        judge="|".join(map(re.escape, judge_models())) or "(?!)",
+    localrule: False
+    threads: 8
+    resources:
+        **asks(lambda wildcards: config["run"]["ask"]),
+        cache=CACHE,
+
+
+ruleorder: judgements_by_model > judgements

@@ -12,6 +12,9 @@ rule organism:
     conda:
         "../envs/refusal.yaml"
     threads: 2
+    resources:
+        mem_mb=lambda wildcards, attempt: 4096 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         code=code_version("organism"),
         flags=lambda wildcards: as_flags(study(wildcards.model).model["organism"]),
