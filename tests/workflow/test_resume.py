@@ -83,7 +83,7 @@ def test_summary_refuses_a_mix(checkout):
     loss = checkout.folder / "results/tiny/combinations/0/loss.json"
     loss.write_text((checkout.folder / "results/tiny/combinations/none/loss.json").read_text())
     said = checkout.snakemake("--forcerun", "summary", "--", SUMMARY, ok=False)
-    assert "loss.json: changed since the loss step wrote it: delete it and run again" in said
+    assert "loss.json: changed since the loss step wrote it: run snakemake with --forcerun loss" in said
 
 
 def test_damaged_cache_item_is_computed_again(checkout):
