@@ -82,17 +82,6 @@ class Checkout:
         shutil.copytree(self.folder, folder, symlinks=True)
         return Checkout(folder)
 
-    def kill_stage(self, script: str) -> None:
-        """kill -9 the running script alone, as the out-of-memory killer would."""
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                command = (entry / "cmdline").read_bytes().split(b"\0")
-                here = (entry / "cwd").resolve() == self.folder.resolve()
-            except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue  # ended meanwhile
-            if here and command[0].endswith(b"python") and script.encode() in command:
-                os.kill(int(entry.name), signal.SIGKILL)
-
     @staticmethod
     def kill_all(process: subprocess.Popen) -> None:
         """kill -9 snakemake and all it started."""
