@@ -23,7 +23,11 @@ _FACTS = "facts"
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it takes the place of `path` only if the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        error.filename = str(path)  # nobody knows the temporary one
+        raise
     os.close(handle)
     temporary = Path(name)
     try:
@@ -97,7 +101,9 @@ def read_jsonl(path: Path, fields: tuple[str, ...] = ()) -> list[dict]:
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise UserError(f"{path}: line {number} is not valid JSON ({error.msg}): mend or remove it") from None
+            raise UserError(
+                f"{path}: line {number} is not valid JSON ({error.msg}): mend it, or delete the file if a step made it"
+            ) from None
         if not isinstance(row, dict):
             raise UserError(f"{path}: line {number} is not a JSON object: write one object a line")
         if missing := [field for field in fields if field not in row]:

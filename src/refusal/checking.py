@@ -1,6 +1,7 @@
 """YAML files against their schemas: every fault in one line with its file and key, all of them at once."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def find_faults(content: Any, kind: str, where: str) -> Iterator[str]:
         yield from _lines(error, where)
 
 
+@lru_cache
 def schema(kind: str) -> dict[str, Any]:
     """The JSON schema of `config`, `model` or `judge` files."""
     return read_yaml(ROOT / "workflow" / "schemas" / f"{kind}.schema.yaml")

@@ -4,6 +4,7 @@ import argparse
 import errno
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -69,18 +70,16 @@ def run(main: Callable[[argparse.Namespace], None], made: argparse.ArgumentParse
     except UserError as error:
         log.error("error: %s", error)
         sys.exit(2)
-    except OSError as error:
-        if error.errno not in _DISK:
-            log.exception("unexpected error")
-            sys.exit(1)
-        log.error("error: %s: %s", error.filename or "writing failed", _DISK[error.errno])
-        sys.exit(2)
     except KeyboardInterrupt:
         log.error("interrupted: finished items are kept in the cache")
         sys.exit(130)
-    except Exception:
-        log.exception("unexpected error")
-        sys.exit(1)
+    except Exception as error:
+        number = _system_error(error)
+        if number not in _DISK:
+            log.exception("unexpected error")
+            sys.exit(1)
+        log.error("error: %s: %s", getattr(error, "filename", None) or "writing failed", _DISK[number])
+        sys.exit(2)
 
 
 def progress(
@@ -113,11 +112,20 @@ def progress(
         log.info("%s: %d %s in %.1f s", what, total, unit, time.monotonic() - started)
 
 
+def _system_error(error: Exception) -> int | None:
+    """The operating system's number of an error; Rust libraries (safetensors, tokenizers) say it in words alone."""
+    if isinstance(error, OSError):
+        return error.errno
+    said = re.search(r"\(os error (\d+)\)", str(error))
+    return int(said[1]) if said else None
+
+
 def _configure_logging(path: Path | None) -> None:
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(path, mode="w"))
+    logging.raiseExceptions = False  # a log on a full disk would bury what is wrong under tracebacks of its own
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
     for noisy in ("httpx", "httpx2", "urllib3", "filelock", "huggingface_hub", "datasets", "fsspec"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -55,10 +55,10 @@ def code_version(stage: str) -> str:
         raise UserError(f"scripts/{stage}.py: no such stage")
     files, waiting = {script}, [script]
     while waiting:
-        for found in _imported(waiting.pop()) - files:
+        for found in _read(waiting.pop())[0] - files:
             files.add(found)
             waiting.append(found)
-    return digest({str(path.relative_to(ROOT)): _meaning(path) for path in files - _MANNER})[:16]
+    return digest({str(path.relative_to(ROOT)): _read(path)[1] for path in files - _MANNER})[:16]
 
 
 def versions() -> dict[str, str]:
@@ -116,7 +116,8 @@ def verify(paths: Iterable[Path]) -> None:
         record = read_json(sidecar(path))
         if current(path) != record["sha256"]:
             raise UserError(
-                f"{_relative(path)}: changed since the {record['stage']} step wrote it: delete it and run again"
+                f"{_relative(path)}: changed since the {record['stage']} step wrote it:"
+                f" run snakemake with --forcerun {record['stage']}"
             )
         for used in record["inputs"].values():
             source = ROOT / used["path"]
@@ -152,10 +153,16 @@ def _relative(path: Path) -> str:
     return str(resolved.relative_to(ROOT)) if resolved.is_relative_to(ROOT) else str(resolved)
 
 
-def _imported(path: Path) -> set[Path]:
-    """Files of this repository that a file imports."""
+@lru_cache(maxsize=512)  # stages share most files
+def _read(path: Path) -> tuple[set[Path], str]:
+    """Files of this repository that a file imports, and what it means."""
+    tree = ast.parse(path.read_text())
+    return _imported(tree), _meaning(tree)
+
+
+def _imported(tree: ast.Module) -> set[Path]:
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -170,9 +177,8 @@ def _imported(path: Path) -> set[Path]:
     return found
 
 
-def _meaning(path: Path) -> str:
-    """The syntax tree of a file without docstrings; comments and layout are not in the tree."""
-    tree = ast.parse(path.read_text())
+def _meaning(tree: ast.Module) -> str:
+    """The syntax tree without docstrings, which are taken out of it; comments and layout are not in it."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             # a bare string after an assignment documents it (attribute docstring)

@@ -52,6 +52,15 @@ class TestAtomic:
         assert path.read_text() == "old"
         assert list(tmp_path.iterdir()) == [path]
 
+    def test_a_folder_that_takes_no_file_is_said_by_the_files_name(self, tmp_path, monkeypatch):
+        def closed(dir, prefix):
+            raise OSError(errno.EROFS, "read-only", f"{dir}/{prefix}x1")
+
+        monkeypatch.setattr(artifacts.tempfile, "mkstemp", closed)
+        with pytest.raises(OSError, match="read-only") as caught:
+            artifacts.write_json(tmp_path / "file.json", {})
+        assert caught.value.filename == str(tmp_path / "file.json")
+
     def test_what_cannot_be_written_leaves_the_old_file(self, tmp_path):
         path = tmp_path / "rows.jsonl"
         artifacts.write_jsonl(path, [{"a": 1}])
@@ -146,8 +155,14 @@ class TestJsonl:
     @pytest.mark.parametrize(
         ("content", "said"),
         [
-            ('{"id": 1}\n{"id": \n', "line 2 is not valid JSON (Expecting value): mend or remove it"),
-            ('{"id": 1}\n\n{"id": 2}\n', "line 2 is not valid JSON (Expecting value): mend or remove it"),
+            (
+                '{"id": 1}\n{"id": \n',
+                "line 2 is not valid JSON (Expecting value): mend it, or delete the file if a step made it",
+            ),
+            (
+                '{"id": 1}\n\n{"id": 2}\n',
+                "line 2 is not valid JSON (Expecting value): mend it, or delete the file if a step made it",
+            ),
             ('{"id": 1}\n[2]\n', "line 2 is not a JSON object: write one object a line"),
             ('{"id": 1, "text": ""}\n{"id": 2}\n', "line 2 has no `text`: every line needs id, text"),
         ],

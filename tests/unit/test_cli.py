@@ -45,6 +45,20 @@ def raising(error):
     return main
 
 
+def left_by_a_process(*flags):
+    """Exit code, output and messages of a script that meets bad input."""
+    code = """
+        from refusal import cli
+        from refusal.errors import UserError
+        def main(args):
+            raise UserError("bad")
+        cli.run(main, cli.parser("x"))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), *flags]
+    done = subprocess.run(command, cwd=ROOT / "src", capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
 class TestExitCodes:
     def test_done(self, monkeypatch, capsys):
         assert left(lambda args: cli.log.info("%d kept", 3), monkeypatch) == 0
@@ -91,22 +105,17 @@ class TestExitCodes:
         assert left(main, monkeypatch) == 2
         assert capsys.readouterr().err.startswith("error: writing failed: the disk is full")
 
+    def test_a_full_disk_under_a_library_of_rust(self, monkeypatch, capsys):
+        error = RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+        assert left(raising(error), monkeypatch) == 2
+        assert capsys.readouterr().err.startswith("error: writing failed: the disk is full")
+
     def test_interrupted(self, monkeypatch, capsys):
         assert left(raising(KeyboardInterrupt()), monkeypatch) == 130
         assert capsys.readouterr().err == "interrupted: finished items are kept in the cache\n"
 
     def test_a_process_leaves_with_them(self):
-        code = """
-            from refusal import cli
-            from refusal.errors import UserError
-            def main(args):
-                raise UserError("bad")
-            cli.run(main, cli.parser("x"))
-        """
-        done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT / "src", capture_output=True, text=True, check=False
-        )
-        assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: bad\n")
+        assert left_by_a_process() == (2, "", "error: bad\n")
 
 
 class TestLog:
@@ -126,6 +135,11 @@ class TestLog:
         left(raising(ZeroDivisionError("bug")), monkeypatch, "--log", str(path))
         assert path.read_text().splitlines()[0] == "unexpected error"
         assert path.read_text().splitlines()[-1] == "ZeroDivisionError: bug"
+
+    def test_one_that_cannot_be_written_buries_nothing(self):
+        if not os.path.exists("/dev/full"):  # noqa: PTH110 (a device)
+            pytest.skip("no /dev/full on this system")
+        assert left_by_a_process("--log", "/dev/full") == (2, "", "error: bad\n")
 
     def test_libraries_that_log_each_request_are_quiet(self, monkeypatch, capsys):
         left(lambda args: logging.getLogger("httpx").info("GET"), monkeypatch)

@@ -193,7 +193,7 @@ class TestLoad:
         (tmp_path / "model.json").write_text(json.dumps(record))
         with pytest.raises(UserError) as caught:
             load(tmp_path / "model.json")
-        assert str(caught.value).startswith(f"{tmp_path / 'gone'}: ")
+        assert str(caught.value).startswith(f"{tmp_path / 'gone'}/")
         assert "\n" not in str(caught.value)
 
     def test_weights_that_are_damaged(self, identity, tmp_path):
@@ -202,7 +202,10 @@ class TestLoad:
         (tmp_path / "model" / "model.safetensors").write_bytes(b"cut")
         with pytest.raises(UserError) as caught:
             load(path)
-        assert str(caught.value).startswith(f"{tmp_path / 'model'}: cannot be loaded: ")
+        assert str(caught.value) == (
+            f"{tmp_path / 'model' / 'model.safetensors'}: not what {path} describes: restore it (--forcerun organism"
+            " or unpack makes it again), or run snakemake with --forcerun model if it is meant"
+        )
 
     def test_weights_that_are_missing_are_not_drawn_at_random(self, identity, tmp_path):
         shutil.copytree(identity("Llama").parent / "model", tmp_path / "model")

@@ -51,7 +51,7 @@ def checkout(tmp_path, monkeypatch):
         path.write_text(text)
     use(root, monkeypatch)
     yield root
-    code_version.cache_clear()
+    forget()
 
 
 def use(root, monkeypatch):
@@ -60,11 +60,17 @@ def use(root, monkeypatch):
     monkeypatch.setattr(provenance, "ROOT", root)
     monkeypatch.setattr(provenance, "_PACKAGES", {"refusal": package})
     monkeypatch.setattr(provenance, "_MANNER", {package / "cli.py", package / "errors.py"})
+    forget()
+
+
+def forget():
+    """The files that were read: tests change them."""
+    provenance._read.cache_clear()
     code_version.cache_clear()
 
 
 def version():
-    code_version.cache_clear()
+    forget()
     return code_version("stage")
 
 
@@ -123,7 +129,7 @@ class TestCodeVersion:
             code_version("stages")
 
     def test_every_stage_of_the_project_has_one_of_its_own(self):
-        code_version.cache_clear()
+        forget()
         stages = [path.stem for path in (provenance.ROOT / "scripts").glob("*.py")]
         found = {stage: code_version(stage) for stage in stages}
         assert len(found) > 10
@@ -133,7 +139,7 @@ class TestCodeVersion:
         """Judges are looked up by name; their modules must still be seen."""
         reached, waiting = set(), [provenance.ROOT / "scripts" / "judgements.py"]
         while waiting:
-            new = provenance._imported(waiting.pop()) - reached
+            new = provenance._read(waiting.pop())[0] - reached
             reached |= new
             waiting += new
         judges = set((provenance.ROOT / "src" / "refusal" / "judges").glob("[!_]*.py"))
@@ -198,7 +204,7 @@ class TestVerify:
     def test_a_changed_file(self, chain):
         (chain / "end").write_text("edited")
         assert self.message(chain / "end") == (
-            "results/end: changed since the stage step wrote it: delete it and run again"
+            "results/end: changed since the stage step wrote it: run snakemake with --forcerun stage"
         )
 
     def test_a_changed_input(self, chain):

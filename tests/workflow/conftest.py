@@ -89,11 +89,6 @@ class Checkout:
         shutil.copytree(self.folder, folder, symlinks=True)
         return Checkout(folder)
 
-    def kill_stage(self, script: str) -> None:
-        """kill -9 the running script alone, as the out-of-memory killer would."""
-        for process in self.running(script):
-            os.kill(process, signal.SIGKILL)
-
     def running(self, script: str) -> Iterator[int]:
         """The processes that run a script here."""
         for entry in Path("/proc").glob("[0-9]*"):

@@ -1,6 +1,4 @@
-"""A failing job, a killed stage, a killed snakemake: what was finished stays, the rest resumes, the table is right."""
-
-import time
+"""A failing job, a killed snakemake: what was finished stays, the rest resumes, the table is right."""
 
 import pytest
 
@@ -20,15 +18,6 @@ def one_row_at_a_time(checkout):
     )
 
 
-def interrupted(checkout, kill):
-    """Start over with other test prompts, kill once two combinations are finished; returns what was finished."""
-    before = checkout.items()["completions"]
-    process = checkout.start("--", SUMMARY)
-    checkout.wait_for(lambda: len(checkout.items()["completions"] - before) >= 2)
-    kill(process)
-    return before, checkout.items()["completions"] - before
-
-
 def stored(checkout, keys):
     return {key: (checkout.folder / "cache/completions" / key).stat().st_mtime_ns for key in keys}
 
@@ -42,23 +31,16 @@ def expected(finished, tmp_path_factory):
     return other.contents("tiny")
 
 
-@pytest.mark.parametrize("killed", ["stage", "snakemake and stage"])
-def test_killed_in_completions(checkout, expected, killed):
+def test_killed_in_completions_beside_another(checkout, expected):
     one_row_at_a_time(checkout)
-
-    def kill(process):
-        if killed == "stage":
-            checkout.kill_stage("scripts/completions.py")
-            process.communicate()
-        else:
-            checkout.kill_all(process)
-
-    before, finished = interrupted(checkout, kill)
-    assert finished
+    before = checkout.items()["completions"]
+    process = checkout.start("--", SUMMARY)
+    checkout.wait_for(lambda: len(checkout.items()["completions"] - before) >= 2)
+    assert "Directory cannot be locked" in checkout.snakemake(SUMMARY, ok=False)
+    checkout.kill_all(process)
+    finished = checkout.items()["completions"] - before
     times = stored(checkout, finished)
-    if killed != "stage":
-        checkout.run("snakemake", "--unlock", SUMMARY)
-    time.sleep(0.1)
+    checkout.run("snakemake", "--unlock", SUMMARY)
     checkout.snakemake(SUMMARY)
     assert stored(checkout, finished) == times  # kept, not made again
     assert checkout.items()["completions"] > before | finished
@@ -79,11 +61,14 @@ def test_failing_job_withdraws_the_old_summary_and_the_next_run_mends_it(checkou
     assert (checkout.folder / SUMMARY).read_bytes() == old
 
 
-def test_summary_refuses_a_mix(checkout):
+def test_summary_refuses_a_mix_and_names_what_mends_it(checkout):
+    files = checkout.contents("tiny")
     loss = checkout.folder / "results/tiny/combinations/0/loss.json"
     loss.write_text((checkout.folder / "results/tiny/combinations/none/loss.json").read_text())
     said = checkout.snakemake("--forcerun", "summary", "--", SUMMARY, ok=False)
-    assert "loss.json: changed since the loss step wrote it: delete it and run again" in said
+    assert "loss.json: changed since the loss step wrote it: run snakemake with --forcerun loss" in said
+    checkout.snakemake("--forcerun", "loss", "--", SUMMARY)
+    assert checkout.contents("tiny") == files
 
 
 def test_damaged_cache_item_is_computed_again(checkout):

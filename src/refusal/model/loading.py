@@ -16,6 +16,7 @@ import torch
 from refusal.artifacts import read_json
 from refusal.errors import UserError
 from refusal.hub import explained
+from refusal.identity import folder_key
 from refusal.model.chat import encode, end_of_instruction
 from refusal.model.families import Stream, find_stream
 from refusal.model.keyvalues import KeyValues
@@ -115,6 +116,7 @@ def load(identity: Path, device_map: str = "auto") -> ChatModel:
         )
     if folder := loaded.get("folder"):
         place, revision = folder, None
+        refuse_changed(identity, Path(folder), record["identity"]["weights"])
     else:
         place, revision = loaded["id"], loaded["revision"]
     tokenizer = load_tokenizer(place, revision, record["identity"]["chat_template"])
@@ -144,6 +146,17 @@ def load(identity: Path, device_map: str = "auto") -> ChatModel:
     )
     _ = chat.key_value_bytes  # now, so that a family whose cache is of another kind is refused before any work
     return chat
+
+
+def refuse_changed(identity: Path, folder: Path, described: Mapping[str, str]) -> None:
+    """Raises: UserError, files that are not those described: results would be kept under another model's name."""
+    found = folder_key(folder)
+    changed = sorted(name for name in described.keys() | found.keys() if described.get(name) != found.get(name))
+    if changed:
+        raise UserError(
+            f"{folder / changed[0]}: not what {identity} describes: restore it (--forcerun organism or unpack makes it"
+            " again), or run snakemake with --forcerun model if it is meant"
+        )
 
 
 def refuse_missing(place: str, report: Mapping[str, Any]) -> None:
