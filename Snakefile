@@ -8,6 +8,7 @@ configfile: "config/config.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/records.smk"
 
 
 report: "workflow/report/workflow.rst"
@@ -27,9 +28,18 @@ include: "workflow/rules/completions.smk"
 include: "workflow/rules/judgements.smk"
 include: "workflow/rules/loss.smk"
 include: "workflow/rules/summary.smk"
+include: "workflow/rules/metrics.smk"
 include: "workflow/rules/claims.smk"
 include: "workflow/rules/agreement.smk"
 
 
+adopt_records()
+
+
+onsuccess:
+    keep_records()
+
+
 onerror:
     withdraw_orphans()
+    keep_records()

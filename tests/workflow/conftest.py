@@ -67,9 +67,10 @@ class Checkout:
         return {stage: count for stage, count in fresh.items() if count}
 
     def contents(self, model: str) -> dict[str, bytes]:
-        """Path -> bytes of all result files of a model, specs aside."""
+        """Path -> bytes of all result files of a model, specs and records aside."""
         root = self.folder / "results" / model
-        files = (path for path in root.rglob("*") if path.is_file() and not path.name.endswith(".spec.json"))
+        aside = (".spec.json", "records.json")
+        files = (path for path in root.rglob("*") if path.is_file() and not path.name.endswith(aside))
         return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
     def change(self, file: str, **values) -> None:

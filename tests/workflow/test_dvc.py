@@ -1,14 +1,146 @@
-"""DVC runs the study through snakemake, and both agree on what is up to date."""
+"""DVC runs the study through snakemake, carries it elsewhere, and both agree on what is up to date."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
 
 import pytest
+from conftest import Checkout
 
 pytestmark = pytest.mark.workflow
 
+DVC_SAYS = "Data and pipelines are up to date"
+SNAKEMAKE_SAYS = "Nothing to be done"
+METRICS = "results/tiny/metrics.json"
+GIT = {f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+S3 = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 
-def test_repro_runs_once_and_agrees_with_snakemake(checkout):
+
+def git(checkout: Checkout, *arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=checkout.folder, env=os.environ | GIT, check=True, capture_output=True)
+
+
+def commit(checkout: Checkout) -> None:
+    git(checkout, "add", "--all")
+    git(checkout, "commit", "--quiet", "--message", "test")
+
+
+def agree(checkout: Checkout) -> bool:
+    """Whether both say that nothing is to be done."""
+    return DVC_SAYS in checkout.run("dvc", "repro") and SNAKEMAKE_SAYS in checkout.snakemake()
+
+
+@pytest.fixture(scope="module")
+def versioned(finished, tmp_path_factory) -> Checkout:
+    """The finished study in git and DVC; not to be changed."""
+    checkout = finished.copy(tmp_path_factory.mktemp("versioned") / "study")
     before = checkout.items()
-    checkout.run("dvc", "config", "core.no_scm", "true")
+    git(checkout, "init", "--quiet")
     checkout.run("dvc", "repro")
     assert checkout.computed(before) == {}
-    assert "Data and pipelines are up to date" in checkout.run("dvc", "repro")
-    assert "Nothing to be done" in checkout.snakemake("results/tiny/summary.csv")
+    commit(checkout)
+    return checkout
+
+
+@pytest.fixture
+def bucket():
+    """Options of a remote in a bucket on this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    command = [str(Path(sys.executable).parent / "moto_server"), "--host", "127.0.0.1", "--port", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def answers() -> bool:
+        try:
+            urllib.request.urlopen(urllib.request.Request(f"{address}/studies", method="PUT"))
+        except OSError:
+            return False
+        return True
+
+    try:
+        Checkout.wait_for(answers, seconds=30)
+        yield "s3://studies/refusal", address
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def round_trip(versioned: Checkout, folder: Path, url: str, *options: tuple[str, str], **variables: str) -> Checkout:
+    """Push to a remote, clone elsewhere, pull."""
+    here = versioned.copy(folder / "here")
+    here.run("dvc", "remote", "add", "--default", "store", url)
+    for option in options:
+        here.run("dvc", "remote", "modify", "store", *option)
+    commit(here)
+    here.run("dvc", "push", **variables)
+    git(here, "clone", "--quiet", ".", str(folder / "there"))
+    there = Checkout(folder / "there")
+    there.run("dvc", "pull", **variables)
+    return there
+
+
+def test_a_clone_pulls_and_has_nothing_to_do_until_content_changes(versioned, tmp_path):
+    there = round_trip(versioned, tmp_path, str(tmp_path / "remote"))
+    assert agree(there)
+    contents = versioned.contents("tiny")
+    assert there.contents("tiny") == contents
+
+    prompts = there.folder / "data/organism/borderline_test.jsonl"
+    prompts.write_text("".join(prompts.read_text().splitlines(keepends=True)[:-5]))
+    assert "rule test_prompts" in there.snakemake("--dry-run")
+    assert "study@tiny" in there.run("dvc", "status")
+
+
+def test_a_change_that_arrives_before_the_results_is_not_missed(versioned, tmp_path):
+    here = versioned.copy(tmp_path / "here")
+    prompts = here.folder / "data/organism/borderline_test.jsonl"
+    prompts.write_text("".join(prompts.read_text().splitlines(keepends=True)[:-5]))
+    commit(here)
+    git(here, "clone", "--quiet", ".", str(tmp_path / "there"))
+    there = Checkout(tmp_path / "there")
+    there.run("dvc", "remote", "add", "here", str(here.folder / ".dvc/cache"))
+    there.run("dvc", "pull", "--remote", "here")
+    # older by the clock than all that was made from it
+    assert "rule test_prompts" in there.snakemake("--dry-run")
+
+
+def test_a_bucket_carries_the_study(versioned, bucket, tmp_path):
+    url, address = bucket
+    assert agree(round_trip(versioned, tmp_path, url, ("endpointurl", address), **S3))
+
+
+def test_metrics_and_plots_show_what_the_summary_says(versioned):
+    shown = json.loads(versioned.run("dvc", "metrics", "show", "--json"))[""]["data"][METRICS]["data"]
+    assert shown == json.loads((versioned.folder / METRICS).read_text())
+    assert shown["best_pair"]["harmful_refusal_rate"] < shown["best_single"]["harmful_refusal_rate"] < 1
+    plots = json.loads(versioned.run("dvc", "plots", "show", "--json"))
+    assert not plots.get("errors")
+    assert len(plots["data"]) == 2
+    for (plot,) in plots["data"].values():
+        content = plot["content"]
+        axes = [content["encoding"][axis]["field"] for axis in ("x", "y")]
+        assert all(row[field] != "" for row in content["data"]["values"] for field in axes)
+
+
+def test_an_experiment_is_compared_and_taken_back(versioned, tmp_path):
+    checkout = versioned.copy(tmp_path / "moved")
+    before = checkout.items()
+    checkout.run("dvc", "exp", "run", "--set-param", "config/config.yaml:loss.on_distribution=false", **GIT)
+    assert checkout.computed(before) == {}
+    parameters = json.loads(checkout.run("dvc", "params", "diff", "--json"))["config/config.yaml"]
+    assert list(parameters) == ["loss.on_distribution"]
+    changed = json.loads(checkout.run("dvc", "metrics", "diff", "--json"))[METRICS]
+    assert changed["best_pair.ce_on_distribution_delta"]["new"] is None
+    assert "best_pair.ce_text_delta" not in changed
+    assert agree(checkout)
+
+    git(checkout, "checkout", ".")
+    checkout.run("dvc", "checkout")
+    assert agree(checkout)
+    assert checkout.contents("tiny") == versioned.contents("tiny")

@@ -318,9 +318,14 @@ def judged_responses(wildcards):
 
 
 def findings(models):
-    """What is found of each model: table, answers, and how far its judges agree, where it has two."""
+    """What is found of each model: table, headline figures, answers, and how far its judges agree, where it has two."""
     for name in models:
-        wanted = ["summary.csv", "claims.json", *(["agreement.csv"] if len(study(name).judges) > 1 else [])]
+        wanted = [
+            "summary.csv",
+            "metrics.json",
+            "claims.json",
+            *(["agreement.csv"] if len(study(name).judges) > 1 else []),
+        ]
         yield from (f"results/{name}/{file}" for file in wanted)
 
 
