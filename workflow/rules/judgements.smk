@@ -8,7 +8,8 @@ rule judge:
         "logs/{model}/judge_{judge}.tsv"
     # before other work: a missing key is said before a GPU has worked for hours; again only for another model, since what
     # has nothing to ask needs no key
-    priority: 100
+    # below that of `model`: two judges at once would outweigh it
+    priority: 1
     localrule: True
     conda:
         "../envs/refusal.yaml"
