@@ -3,6 +3,7 @@
 import pandas as pd
 
 from refusal.combinations import BASELINE
+from refusal.summary import cost_columns
 
 _SIZES = {"best_single": 1, "best_pair": 2}
 
@@ -24,8 +25,7 @@ def headline(table: pd.DataFrame, judge: str) -> dict[str, dict[str, float]]:
         # stable: ties go to the better rank
         rows[name] = scored.sort_values("bypass", kind="stable").head(1)
     columns = [f"harmful_{judge}_refusal_{side}" for side in ("rate", "low", "high")]
-    deltas = [column for column in table if column.startswith("ce_") and column.endswith("_delta")]
-    columns += [f"{delta}{side}" for delta in deltas for side in ("", "_low", "_high")]
+    columns += [f"{delta}{side}" for delta in cost_columns(table) for side in ("", "_low", "_high")]
     return {
         name: {
             column.replace(f"_{judge}_", "_"): float(row[column])

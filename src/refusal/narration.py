@@ -4,6 +4,7 @@ import pandas as pd
 
 from refusal.combinations import BASELINE
 from refusal.measured import HARDLY
+from refusal.summary import cost_columns
 
 _UNKNOWN = "a share that was not measured"
 
@@ -94,8 +95,7 @@ def _span(row: pd.Series, column: str, form: str) -> str:
 
 def _table(table: pd.DataFrame, judge: str) -> list[str]:
     rates = [f"{name}_{judge}_refusal_rate" for name in _sets(table, judge)]
-    # the name of a corpus may end like a delta's column, which alone has bounds
-    deltas = [column for column in table if column.endswith("_delta") and f"{column}_low" in table]
+    deltas = cost_columns(table)
     heads = ["combination", "k", "rank", "bypass", "kl", *(c.split("_")[0] + " refused" for c in rates), *deltas]
     lines = ["| " + " | ".join(heads) + " |", "|" + " ---: |" * len(heads)]
     for _, row in table.iterrows():

@@ -78,6 +78,11 @@ def summarize(evidence: Mapping[str, Evidence], draws: int = DRAWS, seed: int = 
     return table
 
 
+def cost_columns(table: pd.DataFrame) -> list[str]:
+    """The columns of CE deltas; the name of a corpus may end like one of these, which alone have bounds."""
+    return [column for column in table if column.endswith("_delta") and f"{column}_low" in table]
+
+
 def _bounds(column: str, bounds: tuple[float, float] | None) -> dict[str, float]:
     low, high = bounds or (nan, nan)
     return {f"{column}_low": low, f"{column}_high": high}

@@ -15,8 +15,13 @@ ROWS = [
 ]
 
 
+def table(rows):
+    """As the summary of a run without losses by row: the bounds of its costs are empty."""
+    return pd.DataFrame(rows, columns=COLUMNS).assign(ce_text_delta_low=float("nan"), ce_text_delta_high=float("nan"))
+
+
 def test_best_by_val_of_distinct_directions_and_what_was_not_measured_is_left_out():
-    assert headline(pd.DataFrame(ROWS, columns=COLUMNS), "j") == {
+    assert headline(table(ROWS), "j") == {
         "baseline": {"harmful_refusal_rate": 1.0, "ce_text_delta": 0.0},
         "best_single": {"harmful_refusal_rate": 0.5, "ce_text_delta": 0.01},
         "best_pair": {"harmful_refusal_rate": 0.0},
@@ -24,4 +29,4 @@ def test_best_by_val_of_distinct_directions_and_what_was_not_measured_is_left_ou
 
 
 def test_without_pairs_there_is_no_best_pair():
-    assert list(headline(pd.DataFrame(ROWS[:3], columns=COLUMNS), "j")) == ["baseline", "best_single"]
+    assert list(headline(table(ROWS[:3]), "j")) == ["baseline", "best_single"]
