@@ -39,4 +39,3 @@ onsuccess:
 
 onerror:
     withdraw_orphans()
-    reconcile_records()

@@ -24,7 +24,7 @@ DECISIVE = (
 )
 """What of a record decides whether a file is made again; times and logs would differ from run to run."""
 
-EDITED = "not what its job wrote"
+LOST = "not what its job wrote, or gone"
 """Stands where a record has the job's code: Snakemake then finds it changed, and the job runs again."""
 
 _OLD = 1.0
@@ -44,15 +44,15 @@ def reconcile(
     """Make Snakemake's records and those in records.json fit the results of a model as they are now.
 
     A file that a job here wrote has Snakemake's record, and records.json takes it. One that came from elsewhere has the
-    record that records.json holds of its content, and Snakemake takes it. One that neither knows was edited or damaged.
-    Files that are as they were when last seen are not read.
+    record that records.json holds of its content, and Snakemake takes it. One that neither knows, and one that is gone,
+    was edited, damaged or deleted: its job is to run again. Files that are as they were when last seen are not read.
 
     Args:
         folder: results/MODEL.
         seen: a file that says how files and records.json were after the last call; without it all are read.
         read: Snakemake's record of a file, with `endtime`: the file's time when its job ended. None: it has none.
         write: gives Snakemake a record.
-    Returns: the files that were edited or damaged since the last call. Their jobs run again.
+    Returns: the files whose jobs are to run again, those that were found so by earlier calls aside.
     Raises: UserError, records.json is not of the form known here.
     """
     records = folder / RECORDS
@@ -61,25 +61,32 @@ def reconcile(
     foreign = last.get("records") != _hash(records)
     found: dict[str, _Kept] = {}
     states: dict[str, list] = {}
-    edited = []
+    lost = []
     waiting = [*map(str, filter(Path.is_file, folder.rglob("*"))), *kept]
     while waiting:
         path = waiting.pop()
-        if path in states or path == str(records) or not os.path.isfile(path):
+        file, listed = Path(path), kept.get(path)
+        if path in states or file == records:
             continue
-        status, listed = os.stat(path), kept.get(path)
-        time, (end, *state) = status.st_mtime, last.get("files", {}).get(path, [None])
-        untouched = state == [status.st_ino, status.st_size, status.st_mtime_ns]
+        if not file.is_file():
+            if listed and folder in file.parents:
+                write(path, {**listed.record, "code": LOST})
+                lost.append(path)
+            elif listed:
+                found[path] = listed  # the model may be elsewhere as long as its results are here
+            continue
+        end, *state = last.get("files", {}).get(path, [None])
+        untouched = state == _state(file)
         if not untouched or foreign:
             record = read(path)
             if record or listed:
-                content = sha256(Path(path))
-                # a job ended since, and left the file as it is; the clock of a shared disk may round
+                content, time = sha256(file), file.stat().st_mtime
+                # a job ended since, and left the file as it is; clocks of shared disks round
                 written = record and record["endtime"] not in (None, end) and abs(record["endtime"] - time) < 1
                 own = record and (untouched or written)
                 if listed and listed.content == content and (foreign or not own):
-                    os.utime(path, (_OLD, _OLD))
-                    status, end = os.stat(path), _OLD
+                    end = _OLD
+                    os.utime(file, (end, end))
                     write(path, {**listed.record, "endtime": end})
                 elif own or not listed:
                     end = record["endtime"]
@@ -87,17 +94,23 @@ def reconcile(
                     waiting += record["input"] or []
                 else:
                     end = time
-                    write(path, {**listed.record, "code": EDITED, "endtime": end})
-                    edited.append(path)
+                    write(path, {**listed.record, "code": LOST, "endtime": end})
+                    lost.append(path)
         if listed:
             found[path] = listed
-        states[path] = [end, status.st_ino, status.st_size, status.st_mtime_ns]
+        states[path] = [end, *_state(file)]
     if found != kept:
         write_json(records, _by_job(found))
     now = {"records": _hash(records), "files": states}
     if now != last:
         write_json(seen, now)
-    return sorted(edited)
+    return sorted(lost)
+
+
+def _state(file: Path) -> list[int]:
+    """What changes whenever a file is written or replaced."""
+    status = file.stat()
+    return [status.st_ino, status.st_size, status.st_mtime_ns]
 
 
 def _hash(path: Path) -> str | None:

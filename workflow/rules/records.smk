@@ -34,11 +34,12 @@ def reconcile_records():
     for folder in sorted({path.parent for path in Path("results").glob("*/*.json")}):
         seen = Path(".snakemake", "records", f"{folder.name}.json")
         try:
-            edited = records.reconcile(folder, seen, read, write)
+            lost = records.reconcile(folder, seen, read, write)
         except UserError as error:
             raise WorkflowError(str(error)) from None
-        for path in edited:
-            print(f"{path}: {records.EDITED}: it is made again", file=sys.stderr)
+        if lost:
+            more = f" (and {len(lost) - 1} more)" if lost[1:] else ""
+            print(f"{lost[0]}{more}: {records.LOST}: what needs it makes it again", file=sys.stderr)
 
 
 # Not in the processes of jobs, nor beside another Snakemake: what its jobs have just written has no record yet.
