@@ -195,6 +195,33 @@ def test_lost_records_are_made_again_from_snakemakes(here):
     assert here.listed() == {here.path("a"): ["first"]}
 
 
+def test_a_pull_that_broke_off_leaves_files_their_records(here, there):
+    there.reconcile()
+    here.job("a", "second")
+    here.reconcile()
+    (there.folder / records.RECORDS).write_text(
+        (here.folder / records.RECORDS).read_text().replace(str(here.root), str(there.root))
+    )
+    assert there.reconcile() == []
+    assert there.held[there.path("a")]["params"] == ["first"]
+
+
+def test_an_edit_within_a_second_of_the_job(here):
+    here.job("a", "first")
+    here.reconcile()
+    path = Path(here.path("a"))
+    path.write_text("by hand")
+    os.utime(path, (here.clock + 0.1, here.clock + 0.1))
+    assert here.reconcile() == [here.path("a")]
+
+
+def test_copied_results_without_records_stay_as_snakemake_knows_them(here):
+    here.job("a", "first")
+    here.write("a", "first")
+    assert here.reconcile() == []
+    assert here.listed() == {here.path("a"): ["first"]}
+
+
 @pytest.mark.parametrize("jobs", [[{"outputs": ["a"], **record("x")}], [{"outputs": {}, "record_format_version": 7}]])
 def test_another_form_is_refused(here, jobs):
     path = here.folder / records.RECORDS
