@@ -27,6 +27,9 @@ DECISIVE = (
 LOST = "not what its job wrote, or gone"
 """Stands where a record has the job's code: Snakemake then finds it changed, and the job runs again."""
 
+_PASSING = "parts"
+"""Folder of files that a stage deletes when it is done."""
+
 _OLD = 1.0
 """When files that came from elsewhere were made: before any source, so that Snakemake compares sources by content."""
 
@@ -62,7 +65,8 @@ def reconcile(
     found: dict[str, _Kept] = {}
     states: dict[str, list] = {}
     lost = []
-    waiting = [*map(str, filter(Path.is_file, folder.rglob("*"))), *kept]
+    files = (path for path in folder.rglob("*") if path.is_file() and path.parent != folder / _PASSING)
+    waiting = [*map(str, files), *kept]
     while waiting:
         path = waiting.pop()
         file, listed = Path(path), kept.get(path)

@@ -165,6 +165,14 @@ def test_a_file_that_no_job_left_so_is_made_again(here, change):
     assert here.listed() == {here.path("a"): ["first"]}
 
 
+def test_what_a_stage_deletes_itself_is_not_missed(here):
+    here.job("parts/a", "done")
+    here.reconcile()
+    Path(here.path("parts/a")).unlink()
+    assert here.reconcile() == []
+    assert not here.runs_again("parts/a")
+
+
 def test_an_edit_that_is_undone_needs_nothing(here):
     here.job("a", "first")
     here.reconcile()

@@ -159,7 +159,7 @@ def test_cut_responses(checkout):
     cut = checkout.folder / f"{TINY}/combinations/1/completions/harmful.jsonl"
     os.truncate(cut, cut.stat().st_size - 20)
     said = checkout.snakemake(SUMMARY)
-    assert f"{cut.relative_to(checkout.folder)}: not what its job wrote, or gone: what needs it makes it again" in said
+    assert f"{cut.relative_to(checkout.folder)}: not what its job wrote, or gone: it is made again if needed" in said
     assert checkout.contents("tiny") == expected
 
 

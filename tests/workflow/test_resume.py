@@ -66,7 +66,7 @@ def test_a_mix_is_mended(checkout):
     loss = checkout.folder / "results/tiny/combinations/0/loss.json"
     loss.write_text((checkout.folder / "results/tiny/combinations/none/loss.json").read_text())
     said = checkout.snakemake(SUMMARY)
-    assert "combinations/0/loss.json: not what its job wrote, or gone: what needs it makes it again" in said
+    assert "combinations/0/loss.json: not what its job wrote, or gone: it is made again if needed" in said
     assert checkout.contents("tiny") == files
 
 

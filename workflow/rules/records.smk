@@ -9,6 +9,7 @@ from refusal import records
 try:
     from snakemake.persistence import RECORD_FORMAT_VERSION, MetadataRecord
     from snakemake.persistence.file import FilePersistence
+    from snakemake.settings.enums import PersistenceBackend
 
     known = RECORD_FORMAT_VERSION == records.FORMAT and hasattr(FilePersistence, "_write_record")
     known = known and {*records.DECISIVE, "endtime"} <= MetadataRecord.model_fields.keys()
@@ -23,6 +24,8 @@ if not known:
 
 def reconcile_records():
     """Make Snakemake's records and those beside the results fit the results as they are now."""
+    if workflow.workflow_settings.persistence_backend != PersistenceBackend.FILE:
+        return
     persistence = FilePersistence(nolock=True)
 
     def read(path):
@@ -39,7 +42,7 @@ def reconcile_records():
             raise WorkflowError(str(error)) from None
         if lost:
             more = f" (and {len(lost) - 1} more)" if lost[1:] else ""
-            print(f"{lost[0]}{more}: {records.LOST}: what needs it makes it again", file=sys.stderr)
+            print(f"{lost[0]}{more}: {records.LOST}: it is made again if needed", file=sys.stderr)
 
 
 # Not in the processes of jobs, nor beside another Snakemake: what its jobs have just written has no record yet.
