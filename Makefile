@@ -44,6 +44,8 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	# The lock was made where torch is built for processors; PyPI's build for GPUs needs packages beside it.
 	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/pip install --quiet $$(grep '^torch==' requirements.lock)
+	# what draws plots in a browser, for .dvc/plots.html: without the network
+	ln -sfn "$$($(BIN)/python -c 'import snakemake.assets as a; print(*a.__path__)')/data" $(VENV)/vega
 	touch $@
 
 clean:

@@ -33,13 +33,9 @@ include: "workflow/rules/claims.smk"
 include: "workflow/rules/agreement.smk"
 
 
-adopt_records()
-
-
 onsuccess:
-    keep_records()
+    reconcile_records()
 
 
 onerror:
     withdraw_orphans()
-    keep_records()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -9,7 +11,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import Checkout
+import snakemake.assets
+from conftest import ROOT, Checkout
 
 pytestmark = pytest.mark.workflow
 
@@ -27,6 +30,18 @@ def git(checkout: Checkout, *arguments: str) -> None:
 def commit(checkout: Checkout) -> None:
     git(checkout, "add", "--all")
     git(checkout, "commit", "--quiet", "--message", "test")
+
+
+def edit_metrics(checkout: Checkout) -> None:
+    """Another code for the last and lightest job."""
+    with (checkout.folder / "scripts/metrics.py").open("a") as file:
+        file.write("ANOTHER = 1\n")
+
+
+def carried_alone(checkout: Checkout) -> bool:
+    """Whether the results and their records, without Snakemake's own, leave nothing to be done."""
+    shutil.rmtree(checkout.folder / ".snakemake")
+    return SNAKEMAKE_SAYS in checkout.snakemake("--dry-run")
 
 
 def agree(checkout: Checkout) -> bool:
@@ -87,6 +102,13 @@ def round_trip(versioned: Checkout, folder: Path, url: str, *options: tuple[str,
 
 def test_a_clone_pulls_and_has_nothing_to_do_until_content_changes(versioned, tmp_path):
     there = round_trip(versioned, tmp_path, str(tmp_path / "remote"))
+    lock = there.folder / ".snakemake/locks/0.output.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("results/tiny/summary.csv\n")
+    there.snakemake("--dry-run")  # beside another one that runs
+    lock.unlink()
+    there.snakemake("--dry-run", "--mode", "subprocess")  # as jobs call it
+    assert not (there.folder / ".snakemake/records").exists()
     assert agree(there)
     contents = versioned.contents("tiny")
     assert there.contents("tiny") == contents
@@ -113,6 +135,56 @@ def test_a_change_that_arrives_before_the_results_is_not_missed(versioned, tmp_p
 def test_a_bucket_carries_the_study(versioned, bucket, tmp_path):
     url, address = bucket
     assert agree(round_trip(versioned, tmp_path, url, ("endpointurl", address), **S3))
+
+
+def test_results_that_no_job_left_so_are_made_again(versioned, tmp_path):
+    checkout = versioned.copy(tmp_path / "moved")
+    with (checkout.folder / METRICS).open("a") as file:
+        file.write(" ")
+    # neither is a target
+    (checkout.folder / "results/tiny/claims.md").unlink()
+    assert "study@tiny" in checkout.run("dvc", "status")
+    said = checkout.snakemake("--dry-run")
+    assert "results/tiny/claims.md (and 1 more): not what its job wrote, or gone: it is made again if needed" in said
+    assert set(re.findall(r"rule (\w+):", said)) == {"all", "claims", "metrics"}
+    assert agree(checkout)
+    assert checkout.contents("tiny") == versioned.contents("tiny")
+
+
+def test_records_are_kept_when_a_run_ends_and_by_the_next_one_if_it_was_killed(versioned, tmp_path):
+    checkout = versioned.copy(tmp_path / "moved")
+    edit_metrics(checkout)
+    assert "rule metrics" in checkout.snakemake()
+    assert carried_alone(checkout)
+    edit_metrics(checkout)
+    checkout.snakemake("--no-hooks")  # as if it was killed after its last job
+    assert SNAKEMAKE_SAYS in checkout.snakemake()
+    assert carried_alone(checkout)
+
+
+def test_a_deleted_table_is_a_target(versioned, tmp_path):
+    checkout = versioned.copy(tmp_path / "moved")
+    (checkout.folder / "results/tiny/summary.csv").unlink()
+    (checkout.folder / "results/tiny/records.json").unlink()
+    assert "rule summary" in checkout.snakemake("--dry-run")
+
+
+def test_another_snakemake_is_refused_in_one_line(versioned, tmp_path):
+    checkout = versioned.copy(tmp_path / "moved")
+    source = checkout.folder / "src/refusal/records.py"
+    source.write_text(source.read_text().replace("FORMAT = 6", "FORMAT = 0"))
+    said = checkout.snakemake("--dry-run", ok=False)
+    assert (
+        f"\nsnakemake {snakemake.__version__} keeps records in another form than workflow/rules/records.smk knows:"
+        " install the version in requirements.lock\n" in said
+    )
+
+
+def test_the_page_of_plots_finds_its_scripts_without_the_network():
+    scripts = re.findall(r'src="\.\./\.venv/vega/(.*?)"', (ROOT / ".dvc/plots.html").read_text())
+    assert len(scripts) == 3
+    (assets,) = snakemake.assets.__path__
+    assert all((Path(assets) / "data" / script).is_file() for script in scripts)
 
 
 def test_metrics_and_plots_show_what_the_summary_says(versioned):

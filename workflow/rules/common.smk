@@ -142,7 +142,10 @@ def model_folder(wildcards):
 def model_weights(wildcards):
     """The files whose change means another model."""
     model, folder = study(wildcards.model).model, model_folder(wildcards)
-    weights = sorted(map(str, Path(folder).glob("model*.safetensors"))) if model["source"] == "local" else []
+    weights = {
+        "local": sorted(map(str, Path(folder or "").glob("model*.safetensors"))),
+        "organism": [f"{folder}/model.safetensors"],
+    }.get(model["source"], [])
     template = [model["chat_template"]] if model.get("chat_template") else []
     return [*([f"{folder}/config.json"] if folder else []), *weights, *template]
 
@@ -319,14 +322,13 @@ def judged_responses(wildcards):
 
 def findings(models):
     """What is found of each model: table, headline figures, answers, and how far its judges agree, where it has two."""
-    for name in models:
-        wanted = [
-            "summary.csv",
-            "metrics.json",
-            "claims.json",
-            *(["agreement.csv"] if len(study(name).judges) > 1 else []),
-        ]
-        yield from (f"results/{name}/{file}" for file in wanted)
+    # a list: of a generator, Snakemake loses the first
+    return [
+        f"results/{name}/{file}"
+        for name in models
+        for file in ("summary.csv", "metrics.json", "claims.json", "agreement.csv")
+        if file != "agreement.csv" or len(study(name).judges) > 1
+    ]
 
 
 def verdict_files(wildcards):

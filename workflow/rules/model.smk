@@ -5,6 +5,7 @@ rule organism:
         "data/organism/corpus_text.jsonl",  # its lines are left out of the training
     output:
         "resources/organisms/{model}/config.json",
+        "resources/organisms/{model}/model.safetensors",
     log:
         "logs/{model}/organism.log",
     benchmark:
