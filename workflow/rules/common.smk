@@ -40,8 +40,17 @@ def batch_mib(wildcards, attempt):
     return int(1024 * (config["run"]["memory_gib"] or share))
 
 
+def share_of_threads(most=8):
+    """Threads of a job that loads a model: with several GPUs in one machine, what leaves each of them as many."""
+    cores, gpus = (workflow.global_resources.get(name) for name in ("_cores", "gpu"))
+    if cores is None or cores.value is None or gpus is None:
+        return most  # of a cluster's node
+    return max(1, min(most, cores.value // max(1, gpus.value)))
+
+
 # Of the stages that run a model. None of it changes a result, so it goes by resources, which are no reason to run again.
 CACHE = config["run"]["cache"]
+MODEL_THREADS = share_of_threads()
 MODEL_RUN = {
     **asks(lambda wildcards: study(wildcards.model).ask),
     "batch_rows": config["run"]["batch_rows"],
@@ -51,7 +60,7 @@ MODEL_RUN = {
 }
 RUN = (
     "--cache {resources.cache:q} --batch-rows {resources.batch_rows} --memory-mib {resources.batch_mib}"
-    " --device-map {resources.device_map:q} --threads {threads}"
+    " --device-map {resources.device_map:q} --gpus {resources.gpu} --threads {threads}"
 )
 
 # Ranks that some combination names, so that many are needed.

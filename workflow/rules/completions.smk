@@ -13,7 +13,7 @@ rule completions:
         "logs/{model}/completions_{prompts}.tsv"
     conda:
         "../envs/refusal.yaml"
-    threads: 8
+    threads: MODEL_THREADS
     resources:
         **MODEL_RUN,
     params:

@@ -12,7 +12,7 @@ rule activations:
         "logs/{model}/activations.tsv"
     conda:
         "../envs/refusal.yaml"
-    threads: 8
+    threads: MODEL_THREADS
     resources:
         **MODEL_RUN,
     params:
@@ -58,7 +58,7 @@ rule scores:
         "logs/{model}/scores.tsv"
     conda:
         "../envs/refusal.yaml"
-    threads: 8
+    threads: MODEL_THREADS
     resources:
         **MODEL_RUN,
     params:

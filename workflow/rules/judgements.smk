@@ -36,19 +36,20 @@ rule judgements:
     conda:
         "../envs/refusal.yaml"
     resources:
+        gpu=0,
         cache=CACHE,
     params:
         code=code_version("judgements"),
     shell:
         "python scripts/judgements.py --judge {input.judge:q} --completions {input.completions} --cache {resources.cache:q}"
-        " --outputs {output:q} --threads {threads} --log {log:q}"
+        " --outputs {output:q} --gpus {resources.gpu} --threads {threads} --log {log:q}"
 
 
 use rule judgements as judgements_by_model with:
     wildcard_constraints:
         judge="|".join(map(re.escape, judge_models())) or "(?!)",
     localrule: False
-    threads: 8
+    threads: MODEL_THREADS
     resources:
         **asks(lambda wildcards: config["run"]["ask"]),
         cache=CACHE,

@@ -36,7 +36,7 @@ rule loss:
         "logs/{model}/loss.tsv"
     conda:
         "../envs/refusal.yaml"
-    threads: 8
+    threads: MODEL_THREADS
     resources:
         **MODEL_RUN,
     params:
@@ -73,7 +73,7 @@ rule combination_scores:
         "logs/{model}/combination_scores.tsv"
     conda:
         "../envs/refusal.yaml"
-    threads: 8
+    threads: MODEL_THREADS
     resources:
         **MODEL_RUN,
     params:

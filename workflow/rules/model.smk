@@ -95,7 +95,7 @@ rule refusal_tokens:
         "logs/{model}/refusal_tokens.tsv"
     conda:
         "../envs/refusal.yaml"
-    threads: 8
+    threads: MODEL_THREADS
     resources:
         **MODEL_RUN,
     params:

@@ -16,7 +16,7 @@ rule prompts:
         "logs/{model}/prompts.tsv"
     conda:
         "../envs/refusal.yaml"
-    threads: 8
+    threads: MODEL_THREADS
     resources:
         **MODEL_RUN,
     params:

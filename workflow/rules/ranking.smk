@@ -13,7 +13,7 @@ rule conditional_scores:
         "logs/{model}/conditional_scores.tsv"
     conda:
         "../envs/refusal.yaml"
-    threads: 8
+    threads: MODEL_THREADS
     resources:
         **MODEL_RUN,
     params:
