@@ -76,6 +76,8 @@ wildcard_constraints:
     corpus="[a-z][a-z0-9_]*",
     part="[0-9]+",
     parts="[0-9]+",
+    repository="[^@]+",
+    revision="[^@]+",
 
 
 @lru_cache
@@ -154,6 +156,24 @@ def model_weights(wildcards):
     weights = sorted(map(str, Path(folder).glob("model*.safetensors"))) if model["source"] == "local" else []
     template = [model["chat_template"]] if model.get("chat_template") else []
     return [*([f"{folder}/config.json"] if folder else []), *weights, *template]
+
+
+def fetched(place, revision):
+    """The note that the files of a model of the hub are in HF_HOME: jobs that load it may have no network."""
+    return f"resources/hub/{place}@{revision or 'main'}.json"
+
+
+def model_fetched(wildcards):
+    """The note, for a model of the hub."""
+    model = study(wildcards.model).model
+    return fetched(model["id"], model["revision"]) if model["source"] == "hub" else []
+
+
+def judge_fetched(wildcards):
+    """The note, for a judge that is a model of the hub, run here."""
+    judge = study(wildcards.model).judges[wildcards.judge]
+    here = wildcards.judge not in JUDGE_MODELS or Path(judge["model"]).is_dir()
+    return [] if here else fetched(judge["model"], judge["revision"])
 
 
 def description_flags(wildcards):
@@ -291,6 +311,9 @@ def judge_models():
             continue
         if settings.get("kind") in KINDS and judge_module(settings).NEEDS == "gpu":
             yield name
+
+
+JUDGE_MODELS = list(judge_models())
 
 
 def judge_weights(wildcards):

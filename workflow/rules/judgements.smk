@@ -25,6 +25,7 @@ rule judgements:
         checked="results/{model}/judges/{judge}.json",
         judge="config/judges/{judge}.yaml",
         weights=judge_weights,
+        fetched=ancient(judge_fetched),
         completions=of_combinations("results/{model}/combinations/{combination}/completions/{prompts}.jsonl"),
     output:
         of_combinations("results/{model}/combinations/{combination}/judgements/{judge}/{prompts}.jsonl"),
@@ -47,7 +48,7 @@ rule judgements:
 
 use rule judgements as judgements_by_model with:
     wildcard_constraints:
-        judge="|".join(map(re.escape, judge_models())) or "(?!)",
+        judge="|".join(map(re.escape, JUDGE_MODELS)) or "(?!)",
     localrule: False
     threads: MODEL_THREADS
     resources:

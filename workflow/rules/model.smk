@@ -84,6 +84,7 @@ use rule model as description with:
 rule refusal_tokens:
     input:
         model="results/{model}/description.json",
+        fetched=ancient(model_fetched),
         harmful=prompt_file("harmful", "train"),
         harmless=prompt_file("harmless", "train"),
         test=test_files,

@@ -2,6 +2,7 @@
 rule conditional_scores:
     input:
         model="results/{model}/model.json",
+        fetched=ancient(model_fetched),
         scores="results/{model}/candidate_scores.csv",
         directions="results/{model}/directions.safetensors",
         harmful="results/{model}/prompts/harmful_val.jsonl",
