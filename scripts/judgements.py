@@ -3,9 +3,10 @@
 With --estimate it says what judging them would cost, and does nothing else.
 """
 
+from contextlib import nullcontext
 from pathlib import Path
 
-from refusal import answers, cache, cli
+from refusal import answers, cache, cli, gpus
 from refusal.artifacts import digest, read_jsonl, write_jsonl
 from refusal.checking import read_judge
 from refusal.combinations import by_folder
@@ -66,7 +67,8 @@ def _answered(args, judge, items):
     known, unasked = _unasked(args.cache, judge, items)
     if not unasked:
         return known
-    with answers.alone(args.cache, judge.asked):
+    # two that ask a service would both pay for what both lack; models of several GPUs have no reason to wait
+    with answers.alone(args.cache, judge.asked) if judge.needs == "network" else nullcontext():
         # another job may have asked meanwhile
         known, unasked = _unasked(args.cache, judge, items)
         cli.log.info("%s: %d of %d answers to ask for", args.judge.stem, len(unasked), len(items))
@@ -78,6 +80,8 @@ def _answered(args, judge, items):
                     keep(unasked[number], answer)
 
             if unasked:
+                if judge.needs == "gpu":
+                    gpus.claim(args.gpus)
                 judge.ask(unasked, Keep(done, answers.folder_of(args.cache, judge.asked)))
     return known
 
@@ -87,6 +91,7 @@ def parser():
     made.add_argument("--judge", type=Path, required=True, help="config/judges/NAME.yaml")
     made.add_argument("--completions", type=Path, nargs="+", required=True, help="COMBINATION/completions/SET.jsonl")
     made.add_argument("--cache", type=Path, default=Path("cache"), help="folder of finished items")
+    cli.gpus_flag(made)
     made.add_argument("--estimate", action="store_true", help="only say what it would cost")
     made.add_argument("--outputs", type=Path, nargs="*", default=[], help="COMBINATION/judgements/JUDGE/SET.jsonl")
     return made

@@ -39,6 +39,14 @@ def stage_parser(description: str) -> argparse.ArgumentParser:
     made.add_argument("--batch-rows", type=int, default=512, help="most rows of a batch; changes no result")
     made.add_argument("--memory-mib", type=int, default=0, help="memory of batches; 0: a share of what is free")
     made.add_argument("--device-map", default="auto", help="auto, or a JSON file: module name -> device")
+    return gpus_flag(made)
+
+
+def gpus_flag(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add how many GPUs a job takes (`refusal.gpus.claim`)."""
+    made.add_argument(
+        "--gpus", type=int, help="GPUs to claim, waiting for free ones; 0: the processor; left out: all, claimed or not"
+    )
     return made
 
 

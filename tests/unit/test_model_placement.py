@@ -72,3 +72,16 @@ def test_the_same_wherever_layers_stand(family, split, identity, chat_model, tmp
 def test_a_map_that_is_not_there(identity):
     with pytest.raises(UserError, match=r"nowhere\.json"):
         load(identity("Llama"), "nowhere.json")
+
+
+@pytest.mark.parametrize("device", [1, "cuda:1"])
+def test_a_map_with_a_gpu_that_the_job_does_not_have(device, identity, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    place = tmp_path / "map.json"
+    place.write_text(json.dumps({"model": 0, "lm_head": device}))
+    with pytest.raises(UserError) as caught:
+        load(identity("Llama"), str(place))
+    assert str(caught.value) == (
+        f"{place}: names GPU 1, counted from 0, and this job has 1: raise `gpus` in run.ask of config/config.yaml, or in"
+        " `ask` of the model's file"
+    )

@@ -1,6 +1,7 @@
-"""A stage shared out over jobs gives what one job gives, and each part computes its own items alone."""
+"""A stage shared out over jobs, here of a machine with two GPUs, gives what one job gives; each part computes its own."""
 
 import io
+import os
 import re
 import shutil
 
@@ -11,6 +12,12 @@ pytestmark = pytest.mark.workflow
 
 SUMMARY = "results/tiny/summary.csv"
 
+DRIVER = """#!/bin/sh
+echo 'GPU 0: A card (UUID: GPU-of-test-jobs-0)'
+echo 'GPU 1: A card (UUID: GPU-of-test-jobs-1)'
+"""
+"""As nvidia-smi: two GPUs that are none, so that torch runs on the processor."""
+
 
 def test_shared_out_or_not_the_results_are_the_same(checkout):
     files, items = checkout.contents("tiny"), checkout.items()
@@ -20,7 +27,9 @@ def test_shared_out_or_not_the_results_are_the_same(checkout):
     (checkout.folder / "results/tiny/candidate_scores.csv").unlink()
     run = checkout.setting("run")
     checkout.change("config/config.yaml", run={**run, "jobs": {**run["jobs"], "scores": 2, "completions": 2}})
-    said = checkout.snakemake(SUMMARY)
+    (checkout.folder / "nvidia-smi").write_text(DRIVER)
+    (checkout.folder / "nvidia-smi").chmod(0o755)
+    said = checkout.snakemake(SUMMARY, PATH=f"{checkout.folder}{os.pathsep}{os.environ['PATH']}")
     found = checkout.contents("tiny")
     # what shares a batch moves scores by rounding, and nothing else
     for path in ("candidate_scores.csv", "ranking.csv"):
@@ -41,4 +50,7 @@ def test_shared_out_or_not_the_results_are_the_same(checkout):
         (checkout.folder / "results/tiny/parts").iterdir()
     )
     assert "rule scores_part" in said
+    # two jobs at a time, each with a GPU of its own and half of the threads
+    assert re.search(r"^Provided resources: gpu\D+2\b", said, re.MULTILINE)
+    assert all(len(re.findall(r"^on GPU GPU-of-test-jobs-[01]$", text, re.MULTILINE)) == 1 for text in harmful)
     assert "Nothing to be done" in checkout.snakemake(SUMMARY)

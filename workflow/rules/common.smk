@@ -40,8 +40,17 @@ def batch_mib(wildcards, attempt):
     return int(1024 * (config["run"]["memory_gib"] or share))
 
 
+def share_of_threads(most=8):
+    """Threads of a job that loads a model: with several GPUs in one machine, what leaves each of them as many."""
+    cores, gpus = (workflow.global_resources.get(name) for name in ("_cores", "gpu"))
+    if cores is None or cores.value is None or gpus is None:
+        return most  # of a cluster's node
+    return max(1, min(most, cores.value // max(1, gpus.value)))
+
+
 # Of the stages that run a model. None of it changes a result, so it goes by resources, which are no reason to run again.
 CACHE = config["run"]["cache"]
+MODEL_THREADS = share_of_threads()
 MODEL_RUN = {
     **asks(lambda wildcards: study(wildcards.model).ask),
     "batch_rows": config["run"]["batch_rows"],
@@ -51,7 +60,7 @@ MODEL_RUN = {
 }
 RUN = (
     "--cache {resources.cache:q} --batch-rows {resources.batch_rows} --memory-mib {resources.batch_mib}"
-    " --device-map {resources.device_map:q} --threads {threads}"
+    " --device-map {resources.device_map:q} --gpus {resources.gpu} --threads {threads}"
 )
 
 # Ranks that some combination names, so that many are needed.
@@ -67,6 +76,8 @@ wildcard_constraints:
     corpus="[a-z][a-z0-9_]*",
     part="[0-9]+",
     parts="[0-9]+",
+    repository="[^@]+",
+    revision="[^@]+",
 
 
 @lru_cache
@@ -148,6 +159,24 @@ def model_weights(wildcards):
     }.get(model["source"], [])
     template = [model["chat_template"]] if model.get("chat_template") else []
     return [*([f"{folder}/config.json"] if folder else []), *weights, *template]
+
+
+def fetched(place, revision):
+    """The note that the files of a model of the hub are in HF_HOME: jobs that load it may have no network."""
+    return f"resources/hub/{place}@{revision or 'main'}.json"
+
+
+def model_fetched(wildcards):
+    """The note, for a model of the hub."""
+    model = study(wildcards.model).model
+    return fetched(model["id"], model["revision"]) if model["source"] == "hub" else []
+
+
+def judge_fetched(wildcards):
+    """The note, for a judge that is a model of the hub, run here."""
+    judge = study(wildcards.model).judges[wildcards.judge]
+    here = wildcards.judge not in JUDGE_MODELS or Path(judge["model"]).is_dir()
+    return [] if here else fetched(judge["model"], judge["revision"])
 
 
 def description_flags(wildcards):
@@ -285,6 +314,9 @@ def judge_models():
             continue
         if settings.get("kind") in KINDS and judge_module(settings).NEEDS == "gpu":
             yield name
+
+
+JUDGE_MODELS = list(judge_models())
 
 
 def judge_weights(wildcards):

@@ -2,6 +2,7 @@
 rule completions:
     input:
         model="results/{model}/model.json",
+        fetched=ancient(model_fetched),
         prompts="results/{model}/prompts/{prompts}_test.jsonl",
         bases=of_combinations("results/{model}/combinations/{combination}/basis.safetensors"),
         parts=parts_of("completions", "completions_{prompts}"),
@@ -13,7 +14,7 @@ rule completions:
         "logs/{model}/completions_{prompts}.tsv"
     conda:
         "../envs/refusal.yaml"
-    threads: 8
+    threads: MODEL_THREADS
     resources:
         **MODEL_RUN,
     params:

@@ -2,6 +2,7 @@
 rule activations:
     input:
         model="results/{model}/model.json",
+        fetched=ancient(model_fetched),
         harmful="results/{model}/prompts/harmful_train.jsonl",
         harmless="results/{model}/prompts/harmless_train.jsonl",
     output:
@@ -12,7 +13,7 @@ rule activations:
         "logs/{model}/activations.tsv"
     conda:
         "../envs/refusal.yaml"
-    threads: 8
+    threads: MODEL_THREADS
     resources:
         **MODEL_RUN,
     params:
@@ -46,6 +47,7 @@ rule directions:
 rule scores:
     input:
         model="results/{model}/model.json",
+        fetched=ancient(model_fetched),
         directions="results/{model}/directions.safetensors",
         harmful="results/{model}/prompts/harmful_val.jsonl",
         harmless="results/{model}/prompts/harmless_val.jsonl",
@@ -58,7 +60,7 @@ rule scores:
         "logs/{model}/scores.tsv"
     conda:
         "../envs/refusal.yaml"
-    threads: 8
+    threads: MODEL_THREADS
     resources:
         **MODEL_RUN,
     params:

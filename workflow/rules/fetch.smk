@@ -1,4 +1,4 @@
-# Published prompt sets, by hash.
+# What comes from elsewhere, brought here where snakemake runs: jobs need no network.
 rule fetch:
     input:
         "data/published.csv",
@@ -15,3 +15,17 @@ rule fetch:
     shell:
         "python scripts/fetch.py --name {wildcards.file:q} --registry {input} {params.source:q}"
         " --output {output:q} --log {log:q}"
+
+
+# Into HF_HOME. Not made again for other code: its files are known by their commit.
+rule weights:
+    output:
+        "resources/hub/{repository}@{revision}.json",
+    log:
+        "logs/hub/{repository}@{revision}.log",
+    localrule: True
+    conda:
+        "../envs/refusal.yaml"
+    shell:
+        "python scripts/weights.py --id {wildcards.repository:q} --revision {wildcards.revision:q} --output {output:q}"
+        " --log {log:q}"

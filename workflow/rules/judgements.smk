@@ -25,6 +25,7 @@ rule judgements:
         checked="results/{model}/judges/{judge}.json",
         judge="config/judges/{judge}.yaml",
         weights=judge_weights,
+        fetched=ancient(judge_fetched),
         completions=of_combinations("results/{model}/combinations/{combination}/completions/{prompts}.jsonl"),
     output:
         of_combinations("results/{model}/combinations/{combination}/judgements/{judge}/{prompts}.jsonl"),
@@ -36,19 +37,20 @@ rule judgements:
     conda:
         "../envs/refusal.yaml"
     resources:
+        gpu=0,
         cache=CACHE,
     params:
         code=code_version("judgements"),
     shell:
         "python scripts/judgements.py --judge {input.judge:q} --completions {input.completions} --cache {resources.cache:q}"
-        " --outputs {output:q} --threads {threads} --log {log:q}"
+        " --outputs {output:q} --gpus {resources.gpu} --threads {threads} --log {log:q}"
 
 
 use rule judgements as judgements_by_model with:
     wildcard_constraints:
-        judge="|".join(map(re.escape, judge_models())) or "(?!)",
+        judge="|".join(map(re.escape, JUDGE_MODELS)) or "(?!)",
     localrule: False
-    threads: 8
+    threads: MODEL_THREADS
     resources:
         **asks(lambda wildcards: config["run"]["ask"]),
         cache=CACHE,

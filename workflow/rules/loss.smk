@@ -23,6 +23,7 @@ rule corpus:
 rule loss:
     input:
         model="results/{model}/model.json",
+        fetched=ancient(model_fetched),
         bases=of_combinations("results/{model}/combinations/{combination}/basis.safetensors"),
         text=corpora("text"),
         chat=corpora("chat"),
@@ -36,7 +37,7 @@ rule loss:
         "logs/{model}/loss.tsv"
     conda:
         "../envs/refusal.yaml"
-    threads: 8
+    threads: MODEL_THREADS
     resources:
         **MODEL_RUN,
     params:
@@ -61,6 +62,7 @@ use rule loss as loss_part with:
 rule combination_scores:
     input:
         model="results/{model}/model.json",
+        fetched=ancient(model_fetched),
         bases=of_combinations("results/{model}/combinations/{combination}/basis.safetensors"),
         harmful="results/{model}/prompts/harmful_val.jsonl",
         harmless="results/{model}/prompts/harmless_val.jsonl",
@@ -73,7 +75,7 @@ rule combination_scores:
         "logs/{model}/combination_scores.tsv"
     conda:
         "../envs/refusal.yaml"
-    threads: 8
+    threads: MODEL_THREADS
     resources:
         **MODEL_RUN,
     params:

@@ -85,6 +85,7 @@ use rule model as description with:
 rule refusal_tokens:
     input:
         model="results/{model}/description.json",
+        fetched=ancient(model_fetched),
         harmful=prompt_file("harmful", "train"),
         harmless=prompt_file("harmless", "train"),
         test=test_files,
@@ -96,7 +97,7 @@ rule refusal_tokens:
         "logs/{model}/refusal_tokens.tsv"
     conda:
         "../envs/refusal.yaml"
-    threads: 8
+    threads: MODEL_THREADS
     resources:
         **MODEL_RUN,
     params:

@@ -2,6 +2,7 @@
 rule prompts:
     input:
         model="results/{model}/model.json",
+        fetched=ancient(model_fetched),
         harmful_train=prompt_file("harmful", "train"),
         harmful_val=prompt_file("harmful", "val"),
         harmless_train=prompt_file("harmless", "train"),
@@ -16,7 +17,7 @@ rule prompts:
         "logs/{model}/prompts.tsv"
     conda:
         "../envs/refusal.yaml"
-    threads: 8
+    threads: MODEL_THREADS
     resources:
         **MODEL_RUN,
     params:

@@ -2,6 +2,7 @@
 rule conditional_scores:
     input:
         model="results/{model}/model.json",
+        fetched=ancient(model_fetched),
         scores="results/{model}/candidate_scores.csv",
         directions="results/{model}/directions.safetensors",
         harmful="results/{model}/prompts/harmful_val.jsonl",
@@ -13,7 +14,7 @@ rule conditional_scores:
         "logs/{model}/conditional_scores.tsv"
     conda:
         "../envs/refusal.yaml"
-    threads: 8
+    threads: MODEL_THREADS
     resources:
         **MODEL_RUN,
     params:

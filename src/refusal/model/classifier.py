@@ -64,9 +64,9 @@ def check(place: str, revision: str | None) -> None:
     from transformers import AutoConfig
 
     with explained(place):
-        adapter = _is_adapter(place, revision)
+        adapter = is_adapter(place, revision)
         # of an adapter, the model that it changes, which may be gated though the adapter is not
-        wanted = (_base_of(place, revision), None) if adapter else (place, revision)
+        wanted = (base_of(place, revision), None) if adapter else (place, revision)
         AutoConfig.from_pretrained(wanted[0], revision=wanted[1], trust_remote_code=False)
 
 
@@ -80,7 +80,7 @@ def load(place: str, revision: str | None, dtype: str) -> Classifier:
     hide_bars()
     with explained(place):
         tokenizer = load_tokenizer(place, revision, None)
-        adapter = _is_adapter(place, revision)
+        adapter = is_adapter(place, revision)
         log.info("loading %s (%s)", place, dtype)
         model, report = AutoModelForCausalLM.from_pretrained(
             place,
@@ -227,7 +227,7 @@ def _scored(classifier: Classifier, form: Format) -> Callable[[Sequence[_Row]], 
     return compute
 
 
-def _is_adapter(place: str, revision: str | None) -> bool:
+def is_adapter(place: str, revision: str | None) -> bool:
     """Whether it is an adapter of another model.
 
     Raises: UserError, it is, and the package that reads it is missing.
@@ -245,7 +245,7 @@ def _is_adapter(place: str, revision: str | None) -> bool:
     return True
 
 
-def _base_of(place: str, revision: str | None) -> str:
+def base_of(place: str, revision: str | None) -> str:
     """The model that an adapter changes."""
     from transformers.utils.peft_utils import find_adapter_config_file
 

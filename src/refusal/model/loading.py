@@ -2,6 +2,7 @@
 
 import atexit
 import logging
+import re
 import shutil
 import sys
 import tempfile
@@ -166,10 +167,21 @@ def refuse_missing(place: str, report: Mapping[str, Any]) -> None:
 
 
 def where_layers_go(chosen: str) -> str | dict[str, Any] | None:
-    """For transformers: `auto` or the content of a JSON file; None where there is no GPU to choose."""
-    if chosen != "auto":
-        return read_json(Path(chosen))
-    return "auto" if torch.cuda.is_available() else None
+    """For transformers: `auto` or the content of a JSON file; None where there is no GPU to choose.
+
+    Raises: UserError, a file that names a GPU which this job does not have.
+    """
+    if chosen == "auto":
+        return "auto" if torch.cuda.is_available() else None
+    places = read_json(Path(chosen))
+    numbers = (re.fullmatch(r"(?:cuda:)?(\d+)", str(device)) for device in places.values())
+    last, seen = max((int(number[1]) for number in numbers if number), default=-1), torch.cuda.device_count()
+    if last >= seen:
+        raise UserError(
+            f"{chosen}: names GPU {last}, counted from 0, and this job has {seen}: raise `gpus` in run.ask of"
+            " config/config.yaml, or in `ask` of the model's file"
+        )
+    return places
 
 
 def spare_folder() -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from refusal import gpus
 from refusal.model.batching import Room, Size
 from refusal.model.keyvalues import ROOM
 from refusal.model.loading import ChatModel, load
@@ -81,6 +82,7 @@ def free(device: torch.device) -> int:
 
 def opened(args: Namespace) -> tuple[ChatModel, Room]:
     """A stage's model, and the room for its batches, as its flags say (`refusal.cli.stage_parser`)."""
+    gpus.claim(args.gpus)
     chat = load(args.model, args.device_map)
     return chat, room(chat, args.batch_rows, args.memory_mib)
 
