@@ -116,8 +116,8 @@ def figures(study: Finished) -> dict[str, dict[str, str]]:
         end = re.compile(rf"{name}_.+_refusal_rate")
         if judged := next((column for column in table if end.fullmatch(column)), None):
             rates[f"{name} refused"] = judged, ".0%"
-    costs = {f"CE {column[3:-6]}": (column, "+.3f") for column in table if re.fullmatch(r"ce_.+_delta", column)}
-    shown = {"bypass": ("bypass", ".2f"), "KL": ("kl", ".3f"), **rates, **costs}
+    costs = {f"CE {column[3:-6]}": (column, "+z.3f") for column in table if re.fullmatch(r"ce_.+_delta", column)}
+    shown = {**rates, **costs, "bypass": ("bypass", "z.2f"), "KL": ("kl", "z.3f")}
     return {
         row["combination"]: {
             words: "" if row[column] != row[column] else format(row[column], form)

@@ -16,14 +16,16 @@ _FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "mo
 
 _STYLE = """
 .gradio-container {max-width: 80rem !important; margin: 0 auto}
+.gradio-container .html-container {padding: 0 !important}
+.gradio-container input[role=listbox] {text-overflow: ellipsis; padding-right: 2.5rem}
 footer {display: none !important}
-.figures {overflow-x: auto; font-variant-numeric: tabular-nums; font-size: 0.85rem}
+.figures {overflow-x: auto; contain: inline-size; font-variant-numeric: tabular-nums; font-size: 0.85rem}
 .figures table, .figures tr, .figures td, .figures th {border: 0 !important}
 .figures table {width: 100%}
 .figures th, .figures td {padding: 0.15rem 0 0.15rem 1rem !important; text-align: right; white-space: nowrap}
 .figures th {font-weight: 400; color: var(--body-text-color-subdued)}
 .figures :is(th, td):first-child {text-align: left; padding-left: 0 !important}
-.turns {height: 60vh; min-height: 16rem; overflow-y: auto; overflow-anchor: none;
+.turns {height: calc(100dvh - 28rem); min-height: 20rem; overflow-y: auto; overflow-anchor: none;
   /* newest first, from the bottom: what is said last stays in sight */
   display: flex; flex-direction: column-reverse; gap: 1.5rem;
   padding: 1rem; border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg)}
@@ -57,53 +59,8 @@ def page(
         combination: chosen at first.
     Raises: UserError, gradio is not installed.
     """
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported
-    try:
-        import gradio as gr
-    except ImportError:
-        raise UserError("the web chat needs gradio: pip install 'gradio>=6.31' (the extra `web`)") from None
-
-    measured = figures(study)
-
-    def choose(chosen: str) -> Any:
-        """Figures of a combination."""
-        try:
-            return _table(measured, study.combination(chosen).id)
-        except UserError as error:
-            gr.Warning(escape(str(error)))
-            return gr.skip()
-
-    def ask(message: str, chosen: str, talk: Talk) -> Iterator[tuple]:
-        """The conversation while the replies grow; the message stays in its field where it cannot be said."""
-        if not message.strip():
-            yield gr.skip(), gr.skip(), *buttons(growing=False)
-            return
-        try:
-            named = version(chosen)
-            versions = [named] if named.id == BASELINE else [version(BASELINE), named]
-            for turn in talk.ask(message, versions, True):
-                kept = bool(talk.turns) and talk.turns[-1] is turn
-                yield "", _conversation(talk.turns if kept else [*talk.turns, turn]), *buttons(growing=not kept)
-        except UserError as error:
-            gr.Warning(escape(str(error)))
-            yield message, _conversation(talk.turns), *buttons(growing=False)
-            return
-        if not kept:
-            gr.Info("No answer: neither it nor your message is in the history.")
-            yield message, _conversation(talk.turns), *buttons(growing=False)
-
-    def buttons(growing: bool) -> list:
-        """Send or stop; what changes the history waits until replies have ended."""
-        return [gr.update(visible=not growing), gr.update(visible=growing), *[gr.update(interactive=not growing)] * 2]
-
-    def undo(talk: Talk) -> str:
-        del talk.turns[-1:]
-        return _conversation(talk.turns)
-
-    def start_anew(talk: Talk) -> str:
-        talk.turns.clear()
-        return _conversation(talk.turns)
-
+    gr = _gradio()
+    at_work = _AtWork(gr, study, version)
     with gr.Blocks(title=f"{study.name}: chat", analytics_enabled=False) as made:
         talking = gr.State(conversation)  # called for each tab
         gr.Markdown(
@@ -111,33 +68,97 @@ def page(
             " the latter goes into the history. Nothing leaves this machine, and nothing is written down."
         )
         choice = gr.Dropdown(
-            _choices(study, measured),
+            _choices(study, at_work.measured),
             value=combination,
             label="Ablated",
             info="Ranks, or any other id, such as 0-2-4, add-0 or random-k1-s0",
             allow_custom_value=True,
         )
-        table = gr.HTML(_table(measured, combination))
-        shown = gr.HTML(_conversation([]))
+        table = gr.HTML(_table(at_work.measured, combination), padding=False)
+        shown = gr.HTML(_conversation([]), padding=False)
         with gr.Row():
             message = gr.Textbox(placeholder="Message", show_label=False, container=False, scale=8, min_width=240)
             send = gr.Button("Send", variant="primary", min_width=90, scale=1)
             stop = gr.Button("Stop", variant="stop", visible=False, min_width=90, scale=1)
             back = gr.Button("Undo", min_width=90, scale=1)
             anew = gr.Button("Reset", min_width=90, scale=1)
-        choice.change(choose, choice, table, show_progress="hidden")
+        choice.change(at_work.choose, choice, table, show_progress="hidden")
         gr.on(
             [message.submit, send.click],
-            ask,
+            at_work.ask,
             [message, choice, talking],
             [message, shown, send, stop, back, anew],
             show_progress="hidden",
         )
         stop.click(lambda talk: talk.stop(), talking, queue=False)
-        back.click(undo, talking, shown, show_progress="hidden")
-        anew.click(start_anew, talking, shown, show_progress="hidden")
-    theme = gr.themes.Base(primary_hue="neutral", radius_size="sm", **_FONTS)
+        back.click(_undo, talking, shown, show_progress="hidden")
+        anew.click(_start_anew, talking, shown, show_progress="hidden")
+    theme = gr.themes.Base(primary_hue="neutral", radius_size="sm", **_FONTS).set(
+        body_text_color_subdued="*neutral_600", block_info_text_color="*neutral_600"
+    )
     return made, {"theme": theme, "css": _STYLE, "footer_links": []}
+
+
+class _AtWork:
+    """What happens when something is chosen or said; what is wrong is shown, and changes nothing."""
+
+    def __init__(self, gr: Any, study: Finished, version: Callable[[str], Any]) -> None:
+        self._gr, self._study, self._version = gr, study, version
+        self.measured = figures(study)
+
+    def choose(self, chosen: str) -> Any:
+        """Figures of a combination."""
+        try:
+            return _table(self.measured, self._study.combination(chosen).id)
+        except UserError as error:
+            self._gr.Warning(escape(str(error)))
+            return self._gr.skip()
+
+    def ask(self, message: str, chosen: str, talk: Talk) -> Iterator[tuple]:
+        """Message, conversation and buttons while the replies grow. The message leaves its field once it is said."""
+        same, field, kept = self._gr.skip(), "", False
+        if not message.strip():
+            yield (same,) * 6
+            return
+        try:
+            named = self._version(chosen)
+            versions = [named] if named.id == BASELINE else [self._version(BASELINE), named]
+            for turn in talk.ask(message, versions, True):
+                kept = bool(talk.turns) and talk.turns[-1] is turn
+                said = talk.turns if kept else [*talk.turns, turn]
+                yield field, _conversation(said), *self._buttons(growing=not kept)
+                field = same  # the next message may stand there by now
+        except UserError as error:
+            self._gr.Warning(escape(str(error)))
+            yield (same,) * 6  # of nothing yielded, gradio would empty all fields
+            return
+        if not kept:
+            self._gr.Info("No answer: neither it nor your message is in the history.")
+            yield field, _conversation(talk.turns), *self._buttons(growing=False)
+
+    def _buttons(self, growing: bool) -> list:
+        """Send or stop; what changes the history waits until replies have ended."""
+        update = self._gr.update
+        return [update(visible=not growing), update(visible=growing), *[update(interactive=not growing)] * 2]
+
+
+def _undo(talk: Talk) -> str:
+    del talk.turns[-1:]
+    return _conversation(talk.turns)
+
+
+def _start_anew(talk: Talk) -> str:
+    talk.turns.clear()
+    return _conversation(talk.turns)
+
+
+def _gradio() -> Any:
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported
+    try:
+        import gradio
+    except ImportError:
+        raise UserError("the web chat needs gradio: pip install -e '.[web]'") from None
+    return gradio
 
 
 def _choices(study: Finished, measured: Mapping[str, Mapping[str, str]]) -> list[tuple[str, str]]:

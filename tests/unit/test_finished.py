@@ -108,7 +108,7 @@ def test_figures_of_the_first_judge(at):
     assert figures(study) == {}
     (at / "one" / "summary.csv").write_text(
         "combination,bypass,kl,harmful_a_refusal_rate,harmful_n,harmful_b_refusal_rate,ce_text,ce_text_delta\n"
-        "none,1.5,0.0,1.0,24,0.5,2.0,0.0\n0-2,-3.25,,0.25,24,0.5,2.0,0.0125\n"
+        "none,1.5,-1e-9,1.0,24,0.5,2.0,-0.0\n0-2,-3.25,,0.25,24,0.5,2.0,0.0125\n"
     )
     assert figures(study) == {
         "none": {"bypass": "1.50", "KL": "0.000", "harmful refused": "100%", "CE text": "+0.000"},
