@@ -114,6 +114,8 @@ class _OneByOne:
 
     def _more(self, reply: Reply) -> None:
         reasoning, whole = _harmless(reply.reasoning or ""), _harmless((reply.reasoning or "") + reply.response)
+        if self._shown.startswith(whole):
+            return  # nothing new, or out of memory, and the same grows again
         if not whole.startswith(self._shown):
             # a tokenizer that changes what stood before: once more from the start
             self._out.out("")

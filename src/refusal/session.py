@@ -85,8 +85,7 @@ class Session:
         if first.scores:
             said = "   ".join(f"{name} {score:+.2f}" for name, score in first.scores.items())
             self._screen.note(f"refusal score: {said}")
-        labels = [f"{one.id}, goes into the history" for one in versions]
-        labels[0] = BASELINE if self._both else labels[0]
+        labels = [BASELINE] * self._both + [f"{self._version.id}, goes into the history"]
         shown, turn = self._screen.turn(labels), first
         for turn in chain([first] * bool(first.replies), steps):
             shown.grow(turn.replies)
@@ -100,8 +99,7 @@ class Session:
 
     def _ablate(self, combination: str) -> None:
         self._version = self._versions(combination)
-        ranks = f"replies from now on: {self._version.id}"
-        self._screen.note(ranks)
+        self._screen.note(f"replies from now on: {self._version.id}")
 
     def _none(self) -> None:
         self._ablate(BASELINE)

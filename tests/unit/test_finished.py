@@ -5,6 +5,7 @@ import pytest
 from conftest import script
 
 from refusal.artifacts import read_tensors, write_json, write_tensors
+from refusal.cache import content, held
 from refusal.errors import UserError
 from refusal.finished import figures, of_model, of_place
 
@@ -50,8 +51,10 @@ def test_the_study_s_own_choices_whatever_the_combination(at):
     assert study.described == "one: ranks 0-2, ablation sequential, greedy"
     for name in ("0-2", "add-1", "random-k2-s0"):
         arrays, facts = study.ranked.tensors(study.combination(name))
-        expected, metadata = read_tensors(at / "one" / "combinations" / name / "basis.safetensors")
+        path = at / "one" / "combinations" / name / "basis.safetensors"
+        expected, metadata = read_tensors(path)
         assert facts == metadata
+        assert held(arrays, facts) == content(path)
         assert arrays.keys() == expected.keys()
         assert all(np.array_equal(arrays[key], expected[key]) for key in arrays)
     assert study.combination("2-0-1").id == "0-1-2"

@@ -81,6 +81,12 @@ def test_one_reply_as_it_grows(terminal):
     assert visible(terminal.getvalue()) == ["<think>ab</think>", "Yes.", ""]
 
 
+def test_a_reply_that_starts_over_is_not_shown_twice(terminal):
+    steps = [[reply("One tw")], [reply("")], [reply("One")], [reply("One two", ending="stop")]]
+    shown(Screen(terminal, io.StringIO()), ONE, *steps)
+    assert visible(terminal.getvalue()) == ["One two", ""]
+
+
 def test_a_tokenizer_that_takes_back_what_it_said(terminal):
     shown(Screen(terminal, io.StringIO()), ONE, [reply("do n")], [reply("don't", ending="stop")])
     assert visible(terminal.getvalue()) == ["do n", "don't", ""]
