@@ -29,7 +29,7 @@ footer {display: none !important}
   /* newest first, from the bottom: what is said last stays in sight */
   display: flex; flex-direction: column-reverse; gap: 1.5rem;
   padding: 1rem; border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg)}
-.turns > :last-child {margin-bottom: auto}
+.turns > :first-child {margin-bottom: auto !important}
 .nothing {color: var(--body-text-color-subdued)}
 .said {white-space: pre-wrap; overflow-wrap: anywhere}
 .you {width: fit-content; max-width: 85%; margin: 0 auto 0.75rem; padding: 0.4rem 0.9rem;
