@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from refusal import cli
-from refusal.artifacts import read_tensors, write_tensors
+from refusal.artifacts import write_tensors
+from refusal.bases import Ranked
 from refusal.combinations import parse
-from refusal.directions import intervention_tensors
 from refusal.errors import UserError
 from refusal.provenance import spec, stamp
 
@@ -13,40 +13,21 @@ from refusal.provenance import spec, stamp
 def main(args):
     if len(args.combinations) != len(args.outputs):
         raise UserError(f"{len(args.combinations)} combinations and {len(args.outputs)} outputs: give as many of each")
-    tensors, metadata = read_tensors(args.top_directions)
-    candidates, combinations = metadata["candidates"], [parse(one) for one in args.combinations]
+    ranked = Ranked(args.top_directions, args.directions, args.ablation, args.seed)
+    combinations = [parse(one) for one in args.combinations]
     for combination in combinations:
-        if combination.ranks and max(combination.ranks) >= len(candidates):
+        try:
+            ranked.check(combination)
+        except UserError as error:
             raise UserError(
-                f'combinations: "{combination.id}": {args.top_directions} keeps {len(candidates)} candidates (ranks'
-                f" 0-{len(candidates) - 1}): lower ranking.top, name other ranks, or loosen the filters of `ranking`"
-            )
+                f"combinations: {error}: lower ranking.top, name other ranks, or loosen the filters of `ranking`"
+            ) from None
+    made = [ranked.tensors(combination) for combination in combinations]
     inputs = {"top_directions": args.top_directions} | ({"directions": args.directions} if args.directions else {})
-    shuffled = _shuffled(args.directions, combinations, candidates)
-    for combination, output in zip(combinations, args.outputs, strict=True):
-        arrays, facts = intervention_tensors(combination, tensors["directions"], args.ablation, args.seed, shuffled)
-        source = {"source": "shuffled_labels"} if combination.kind == "shuffled" else {}
-        facts["candidates"] = [candidates[rank] | source for rank in combination.ranks]
-        if facts["kind"] == "addition":
-            facts["layer"] = facts["candidates"][0]["layer"]
+    for combination, (arrays, facts), output in zip(combinations, made, args.outputs, strict=True):
         write_tensors(output, arrays, facts)
         parameters = {"combination": combination.id, "ablation": args.ablation, "seed": args.seed}
         stamp(output, spec("bases", parameters, inputs), inputs)
-
-
-def _shuffled(path, combinations, candidates):
-    """[draw, rank, d]: mean differences with shuffled labels at the ranks' places; None where no control asks."""
-    draws = {one.seed for one in combinations if one.kind == "shuffled"}
-    if not draws:
-        return None
-    drawn = read_tensors(path)[0].get("shuffled", ()) if path else ()
-    if len(drawn) <= max(draws):
-        raise UserError(
-            f"{path or '--directions'}: holds {len(drawn)} draws of shuffled labels, and {1 + max(draws)} are asked"
-            " for: run the activations step with as many (controls.shuffled_draws)"
-        )
-    # positions are below 0, the last at the end
-    return drawn[:, [one["position"] for one in candidates], [one["layer"] for one in candidates]]
 
 
 def parser():

@@ -12,12 +12,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from refusal.artifacts import copy, digest, read_json, read_tensors, sha256, write_json
 from refusal.errors import UserError
 from refusal.parts import WHOLE, Part, share
 from refusal.provenance import Spec, stamp
+
+if TYPE_CHECKING:
+    import numpy as np
 
 log = logging.getLogger("refusal")
 
@@ -42,7 +45,11 @@ def content(path: Path) -> str:
     """
     if path.suffix != ".safetensors":
         return sha256(path)
-    tensors, metadata = read_tensors(path)
+    return held(*read_tensors(path))
+
+
+def held(tensors: "Mapping[str, np.ndarray]", metadata: Mapping[str, Any]) -> str:
+    """The same of tensors that no file holds."""
     shapes = {name: [array.shape, hashlib.sha256(array.tobytes()).hexdigest()] for name, array in tensors.items()}
     return digest([shapes, {key: metadata.get(key) for key in ("kind", "ablation", "layer")}])
 

@@ -50,6 +50,37 @@ def gpus_flag(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return made
 
 
+def chat_parser(description: str) -> argparse.ArgumentParser:
+    """A parser for talking to a study's model: which, with what ablated at first, beside the flags of all."""
+    made = parser(description)
+    which = made.add_mutually_exclusive_group(required=True)
+    which.add_argument("--model", metavar="NAME", help="a model of config/models whose ranks are known")
+    which.add_argument(
+        "--model-path",
+        "--model_path",
+        metavar="PLACE",
+        help="the same by its id on the hub, its folder of weights, or its folder of results",
+    )
+    made.add_argument(
+        "--ablate",
+        "--vectors-ablated",
+        "--vectors_ablated",
+        metavar="COMBINATION",
+        default="none",
+        help="ranks to start with (0, 0-2), or any other id of a combination (add-0, random-k1-s0)",
+    )
+    made.add_argument("--max-new-tokens", type=positive, default=512, help="of a reply")
+    made.add_argument("--device-map", default="auto", help="auto, or a JSON file: module name -> device")
+    return made
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, for `type` of a flag."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return int(text)
+
+
 def filter_flags(made: argparse.ArgumentParser) -> None:
     """Add the thresholds of the ranking's filters."""
     made.add_argument("--max-kl", type=float, default=0.1, help="nats")

@@ -67,7 +67,46 @@ def complete(
         seeds: combination id -> of each prompt, what its draws are seeded with, beside the seed of `sampling`.
     """
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
-    rows = [
+    rows = _rows(prompts, order, interventions, max_new_tokens, sampling, seeds)
+    finished: dict[str, dict[int, Completion]] = {name: {} for name in interventions}
+    what = f"completions ({len(interventions)} combinations x {len(prompts)} prompts)"
+    steps = _decode(chat, rows, max_new_tokens, room, sampling)
+    responses = (row for step in steps for row in step if row.ended)
+    for row in progress(responses, what, total=len(rows), unit="responses"):
+        found = finished[row.name]
+        found[row.number] = Completion(row.tokens, row.stop_token)
+        if len(found) == len(prompts):
+            done(row.name, [found.pop(number) for number in range(len(prompts))])
+
+
+def growing(
+    chat: ChatModel,
+    prompt: list[int],
+    interventions: Mapping[str, Intervention],
+    max_new_tokens: int,
+    room: Room,
+    sampling: Sampling | None = None,
+    seeds: Mapping[str, str] | None = None,
+) -> Iterator[dict[str, Completion]]:
+    """The responses of `complete` to one prompt while they grow: after each step, what there is of every one.
+
+    They grow together where there is room. Where memory runs out, those that have not ended start over: the same again.
+    """
+    each = {name: [seed] for name, seed in seeds.items()} if seeds else None
+    rows = _rows([prompt], [0], interventions, max_new_tokens, sampling, each)
+    for _ in _decode(chat, rows, max_new_tokens, room, sampling):
+        yield {row.name: Completion(list(row.tokens), row.stop_token) for row in rows}
+
+
+def _rows(
+    prompts: Sequence[list[int]],
+    order: Sequence[int],
+    interventions: Mapping[str, Intervention],
+    max_new_tokens: int,
+    sampling: Sampling | None,
+    seeds: Mapping[str, Sequence[str]] | None,
+) -> list[_Row]:
+    return [
         _Row(
             name,
             number,
@@ -78,14 +117,6 @@ def complete(
         for name, intervention in interventions.items()
         for number in order
     ]
-    finished: dict[str, dict[int, Completion]] = {name: {} for name in interventions}
-    what = f"completions ({len(interventions)} combinations x {len(prompts)} prompts)"
-    responses = _decode(chat, rows, max_new_tokens, room, sampling)
-    for row in progress(responses, what, total=len(rows), unit="responses"):
-        found = finished[row.name]
-        found[row.number] = Completion(row.tokens, row.stop_token)
-        if len(found) == len(prompts):
-            done(row.name, [found.pop(number) for number in range(len(prompts))])
 
 
 @dataclass
@@ -106,8 +137,8 @@ class _Batch:
 @torch.no_grad()
 def _decode(
     chat: ChatModel, rows: Sequence[_Row], max_new_tokens: int, room: Room, sampling: Sampling | None
-) -> Iterator[_Row]:
-    """Yield the rows as they end, about in their order."""
+) -> Iterator[list[_Row]]:
+    """Yield, after each step, the rows that took part in it; each row that ends does so in one of them."""
     prefix, needs, stops = shared_prefix([row.ids for row in rows]), footprint(chat), set(chat.stop_tokens)
 
     def choose(logits: torch.Tensor, of: Sequence[_Row]) -> torch.Tensor:
@@ -151,7 +182,7 @@ def _decode(
                 row.tokens.clear()
                 waiting.appendleft(row)
             room.shrink(len(lost))
-        yield from (row for row in (*going, *joining) if row.ended)
+        yield [*going, *joining]
 
 
 def _step(chat: ChatModel, batch: _Batch, choose: Choose) -> None:

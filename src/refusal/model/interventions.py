@@ -1,10 +1,10 @@
 """What is done to the residual stream, per row of a batch: ablation of a basis, addition of a vector."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -65,7 +65,11 @@ def addition(vector: np.ndarray, layer: int) -> Intervention:
 
 def read_intervention(path: Path) -> Intervention:
     """The intervention that a combination's basis.safetensors holds."""
-    tensors, metadata = read_tensors(path)
+    return from_tensors(*read_tensors(path))
+
+
+def from_tensors(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> Intervention:
+    """The same of tensors that no file holds (`refusal.bases.Ranked.tensors`)."""
     if metadata["kind"] == "addition":
         return addition(tensors["vector"], metadata["layer"])
     if metadata["ablation"] == "sequential":

@@ -1,0 +1,143 @@
+"""What a study has left for talking to its model: found by its name or by the model's place, with all its ranks."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from refusal.artifacts import read_json, read_table
+from refusal.bases import Ranked
+from refusal.checking import read_yaml
+from refusal.combinations import BASELINE, Combination, parse
+from refusal.errors import UserError
+from refusal.provenance import ROOT, sidecar
+from refusal.study import names
+
+_BASIS = f"combinations/{BASELINE}/basis.safetensors"
+"""Made last of what is needed; its spec has the study's choices."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A study whose ranks are known.
+
+    name: of the model; model: its identity file; sampling: of the study's completions, None for greedy ones.
+    """
+
+    name: str
+    model: Path
+    ranked: Ranked
+    sampling: Mapping[str, Any] | None
+
+    @property
+    def described(self) -> str:
+        """In a line: how many ranks there are, how they are ablated, how replies are chosen."""
+        drawn = ", ".join(f"{name} {value:g}" for name, value in (self.sampling or {}).items() if name != "seed")
+        return (
+            f"{self.name}: ranks 0-{len(self.ranked.candidates) - 1}, ablation {self.ranked.ablation},"
+            f" {f'sampled ({drawn})' if drawn else 'greedy'}"
+        )
+
+    def combination(self, text: str) -> Combination:
+        """The combination that a person names.
+
+        Raises: UserError, none, or of ranks that are not there.
+        """
+        named = parse(text)
+        try:
+            self.ranked.check(named)
+        except UserError as error:
+            raise UserError(f"{error}: name other ranks") from None
+        return named
+
+
+def of_model(name: str, results: Path = Path("results"), root: Path = ROOT) -> Finished:
+    """The study of a model, by the name of its file in config/models.
+
+    Raises: UserError, an unknown model, or a study that is not so far.
+    """
+    folder = results / name
+    if not (folder / "model.json").exists():
+        known = names(root / "config" / "models")
+        if name not in known:
+            there = sorted(path.parent.name for path in results.glob("*/model.json"))
+            raise UserError(
+                f"unknown model '{name}': {results}/ has {', '.join(there) or 'none'};"
+                f" config/models/ has {', '.join(known)}"
+            )
+    for file in ("model.json", "top_directions.safetensors", _BASIS):
+        if not (folder / file).exists():
+            raise UserError(f"{folder / file}: not made yet: run {_command(name)}")
+    choices = read_json(sidecar(folder / _BASIS))["parameters"]
+    directions = folder / "directions.safetensors"
+    ranked = Ranked(
+        folder / "top_directions.safetensors",
+        directions if directions.exists() else None,
+        choices["ablation"],
+        choices["seed"],
+    )
+    return Finished(name, folder / "model.json", ranked, _sampling(folder))
+
+
+def of_place(place: str, results: Path = Path("results"), root: Path = ROOT) -> Finished:
+    """The study of a model, by where the model is: its id on the hub or the folder of its weights; or of its results.
+
+    Raises: UserError, no study of it or several, or one that is not so far.
+    """
+    if Path(place).resolve().parent == results.resolve():
+        return of_model(Path(place).resolve().name, results, root)
+    loaded = {path.parent.name: read_json(path)["load"] for path in results.glob("*/model.json")}
+    found = sorted(name for name, one in loaded.items() if _is_at(place, one.get("id"), one.get("folder")))
+    if not found:
+        files = {name: read_yaml(root / "config" / "models" / f"{name}.yaml") for name in names(root / "config/models")}
+        found = [name for name, one in files.items() if _is_at(place, one.get("id"), one.get("path"))]
+    if not found:
+        raise UserError(
+            f"{place}: {results}/ has no study of it: write config/models/NAME.yaml (docs/extending.md says how), then"
+            f" run {_command('NAME')}"
+        )
+    if len(found) > 1:
+        raise UserError(f"{place}: several studies of it: choose one by --model {' or --model '.join(found)}")
+    return of_model(found[0], results, root)
+
+
+def figures(study: Finished) -> dict[str, dict[str, str]]:
+    """Combination -> what the study has measured of it, in a few words each; nothing where it has no summary yet.
+
+    Of the summary's first judge: shares of refusals on each test set, and CE deltas.
+    """
+    path = study.model.with_name("summary.csv")
+    if not path.exists():
+        return {}
+    table = read_table(path)
+    rates, sets = {}, [column.removesuffix("_n") for column in table if re.fullmatch(r"[a-z]+_n", column)]
+    for name in sets:
+        end = re.compile(rf"{name}_.+_refusal_rate")
+        if judged := next((column for column in table if end.fullmatch(column)), None):
+            rates[f"{name} refused"] = judged, ".0%"
+    costs = {f"CE {column[3:-6]}": (column, "+z.3f") for column in table if re.fullmatch(r"ce_.+_delta", column)}
+    shown = {**rates, **costs, "bypass": ("bypass", "z.2f"), "KL": ("kl", "z.3f")}
+    return {
+        row["combination"]: {
+            words: "" if row[column] != row[column] else format(row[column], form)
+            for words, (column, form) in shown.items()
+        }
+        for _, row in table.iterrows()
+    }
+
+
+def _command(name: str) -> str:
+    return f"snakemake --cores 1 results/{name}/{_BASIS}"
+
+
+def _is_at(place: str, hub: str | None, folder: str | None) -> bool:
+    return place == hub or (folder is not None and Path(place).resolve() == Path(folder).resolve())
+
+
+def _sampling(folder: Path) -> Mapping[str, Any] | None:
+    """How the study's completions were decoded; greedy where there are none yet."""
+    for record in sorted((folder / "combinations" / BASELINE / "completions").glob("*.spec.json")):
+        decoding = read_json(record)["parameters"]["decoding"]
+        return None if decoding == "greedy" else decoding
+    return None

@@ -1,0 +1,119 @@
+"""Studies by their name or their model's place, with errors that name the step that is missing."""
+
+import numpy as np
+import pytest
+from conftest import script
+
+from refusal.artifacts import read_tensors, write_json, write_tensors
+from refusal.cache import content, held
+from refusal.errors import UserError
+from refusal.finished import figures, of_model, of_place
+
+COMMAND = "snakemake --cores 1 results/{}/combinations/none/basis.safetensors"
+
+
+@pytest.fixture
+def at(tmp_path, monkeypatch):
+    """Model files of four models; `one` has its ranks, `two` is of the hub and described alone."""
+    monkeypatch.chdir(tmp_path)
+    models = tmp_path / "config" / "models"
+    models.mkdir(parents=True)
+    for name, text in {"one": "path: weights", "two": "id: a/b", "three": "id: c/d", "four": "id: c/d"}.items():
+        (models / f"{name}.yaml").write_text(text)
+    results = tmp_path / "results"
+    write_json(results / "one" / "model.json", {"load": {"folder": "weights"}})
+    write_json(results / "two" / "model.json", {"load": {"id": "a/b", "revision": None}})
+    write_tensors(
+        results / "one" / "top_directions.safetensors",
+        {"directions": np.random.default_rng(0).standard_normal((3, 8))},
+        {"candidates": [{"rank": n, "source": "mean_difference", "position": -1, "layer": n} for n in range(3)]},
+    )
+    bases(results / "one", ["none", "0-2", "add-1", "random-k2-s0"], "sequential")
+    return results
+
+
+def bases(folder, names, ablation):
+    """The bases step."""
+    stage = script("bases")
+    outputs = [str(folder / "combinations" / name / "basis.safetensors") for name in names]
+    flags = ["--top-directions", str(folder / "top_directions.safetensors"), "--ablation", ablation, "--seed", "7"]
+    stage.main(stage.parser().parse_args([*flags, "--combinations", *names, "--outputs", *outputs]))
+
+
+def refused(function, *arguments):
+    with pytest.raises(UserError) as caught:
+        function(*arguments)
+    return str(caught.value)
+
+
+def test_the_study_s_own_choices_whatever_the_combination(at):
+    study = of_model("one", at, at.parent)
+    assert study.described == "one: ranks 0-2, ablation sequential, greedy"
+    for name in ("0-2", "add-1", "random-k2-s0"):
+        arrays, facts = study.ranked.tensors(study.combination(name))
+        path = at / "one" / "combinations" / name / "basis.safetensors"
+        expected, metadata = read_tensors(path)
+        assert facts == metadata
+        assert held(arrays, facts) == content(path)
+        assert arrays.keys() == expected.keys()
+        assert all(np.array_equal(arrays[key], expected[key]) for key in arrays)
+    assert study.combination("2-0-1").id == "0-1-2"
+
+
+def test_ranks_that_are_not_there(at):
+    study = of_model("one", at, at.parent)
+    said = refused(study.combination, "0-9")
+    assert (
+        said == f'"0-9": {at / "one" / "top_directions.safetensors"} keeps 3 candidates (ranks 0-2): name other ranks'
+    )
+    assert refused(study.combination, "best").startswith('"best" is no combination: write ranks joined by "-"')
+
+
+def test_decoding_of_the_study(at):
+    record = {"parameters": {"decoding": {"temperature": 0.7, "top_p": 0.9, "seed": 1}}}
+    write_json(at / "one" / "combinations" / "none" / "completions" / "harmful.jsonl.spec.json", record)
+    study = of_model("one", at, at.parent)
+    assert study.described == "one: ranks 0-2, ablation sequential, sampled (temperature 0.7, top_p 0.9)"
+    assert study.sampling == record["parameters"]["decoding"]
+
+
+def test_not_so_far(at):
+    root = at.parent
+    said = refused(of_model, "six", at, root)
+    assert said == f"unknown model 'six': {at}/ has one, two; config/models/ has four, one, three, two"
+    assert refused(of_model, "three", at, root) == f"{at}/three/model.json: not made yet: run {COMMAND.format('three')}"
+    said = refused(of_model, "two", at, root)
+    assert said == f"{at}/two/top_directions.safetensors: not made yet: run {COMMAND.format('two')}"
+    (at / "one" / "combinations" / "none" / "basis.safetensors").unlink()
+    said = refused(of_model, "one", at, root)
+    assert said == f"{at}/one/combinations/none/basis.safetensors: not made yet: run {COMMAND.format('one')}"
+
+
+@pytest.mark.parametrize("place", ["weights", "./weights/", "results/one"])
+def test_by_place(at, place):
+    assert of_place(place, at, at.parent).name == "one"
+
+
+def test_places_without_a_study(at):
+    root = at.parent
+    assert refused(of_place, "a/b", at, root).startswith(f"{at}/two/top_directions.safetensors: not made yet: run")
+    assert (
+        refused(of_place, "c/d", at, root) == "c/d: several studies of it: choose one by --model four or --model three"
+    )
+    assert refused(of_place, "e/f", at, root) == (
+        f"e/f: {at}/ has no study of it: write config/models/NAME.yaml (docs/extending.md says how), then run"
+        f" {COMMAND.format('NAME')}"
+    )
+
+
+def test_figures_of_the_first_judge(at):
+    study = of_model("one", at, at.parent)
+    assert figures(study) == {}
+    (at / "one" / "summary.csv").write_text(
+        "combination,bypass,kl,harmful_a_refusal_rate,harmful_n,harmful_b_refusal_rate,ce_text,ce_text_delta\n"
+        "none,1.5,-1e-9,1.0,24,0.5,2.0,-0.0\n0-2,-3.25,,0.25,24,0.5,2.0,0.0125\n"
+    )
+    assert figures(study) == {
+        "none": {"bypass": "1.50", "KL": "0.000", "harmful refused": "100%", "CE text": "+0.000"},
+        "0-2": {"bypass": "-3.25", "KL": "", "harmful refused": "25%", "CE text": "+0.013"},
+    }
