@@ -9,7 +9,7 @@ from pathlib import Path
 from refusal import cli, hub
 from refusal.artifacts import read_json
 from refusal.errors import UserError
-from refusal.model_file import write_model
+from refusal.new_model import write_model
 from refusal.provenance import ROOT
 
 DTYPES = ("float32", "bfloat16", "float16")

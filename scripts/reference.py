@@ -12,8 +12,8 @@ HEAD = """\
 # Reference
 
 Every key of the files in `config/`, made from `workflow/schemas/` by `make reference`; the same words stand above each
-key in the files. Units are named in the words; a share is from 0 to 1. How the files fit together, and what wins over what:
-[Configuration](configuration.md). The flags of a stage: `python scripts/STAGE.py --help`.
+key in the files. Units are named in the words; a share is from 0 to 1. How the files fit together, and what wins over
+what: [Configuration](configuration.md). The flags of a stage: `python scripts/STAGE.py --help`.
 """
 BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}
 WORDS = {"array": "list", "object": "mapping", "string": "text", "boolean": "true or false", "integer": "whole number"}
