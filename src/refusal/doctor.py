@@ -157,11 +157,9 @@ def prompts(study: Study) -> Found:
 
 def folder_of(study: Study) -> Path:
     """Where the files of a model stand that is none of the hub's."""
-    return {
-        "local": Path(study.model.get("path", "")),
-        "package": Path("resources/models", study.name),
-        "organism": Path("resources/organisms", study.name),
-    }[study.model["source"]]
+    if study.model["source"] == "local":
+        return Path(study.model["path"])
+    return Path("resources", "models" if study.model["source"] == "package" else "organisms", study.name)
 
 
 def weights(study: Study, listed: hub.Listed | None) -> tuple[estimate.Shapes | None, Found]:
