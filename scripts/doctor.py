@@ -27,22 +27,22 @@ POSITIONS = 5
 
 
 def main(args):
-    config = _config(args.configfile)
+    config = _config(file.resolve() for file in args.configfile)
+    os.chdir(ROOT)  # what a study names, it names from here
     names = combination_ids(config)
     studies = [read_study(config, name) for name in args.model or config["models"]]
     cards = doctor.cards()
+    usable = _usable(cards)
     found = [
         doctor.python(),
         doctor.packages(ROOT / "requirements.lock"),
-        doctor.gpu(cards, _usable(cards), max(study.ask["gpus"] for study in studies)),
+        doctor.gpu(cards, usable, max(study.ask["gpus"] for study in studies)),
         doctor.slurm(ROOT / "profiles" / "slurm" / "partitions.yaml"),
     ]
     print(doctor.table(_lines(found)))
+    cards = cards[:usable]
     for study in studies:
-        listed = _listed(study) if args.network else None
-        sizes, place = doctor.weights(study, listed)
-        if _untrained(study):
-            sizes = _of_organism()
+        listed, sizes, place = _model(study, args.network)
         rows = [doctor.prompts(study), place, *doctor.secrets(study, listed.gated if listed else None)]
         rows += _room(study, names, sizes, cards)
         rows += doctor.reachable(doctor.addresses(study)) if args.network else []
@@ -59,11 +59,10 @@ def main(args):
 def _config(overlays):
     """config.yaml with overlays, merged as Snakemake does."""
     config = read_yaml(ROOT / "config" / "config.yaml")
-    if overlays:
-        from snakemake.utils import update_config
+    for file in overlays:
+        from snakemake.utils import update_config  # a second to import
 
-        for file in overlays:
-            update_config(config, read_yaml(file))
+        update_config(config, read_yaml(file))
     return config
 
 
@@ -79,12 +78,16 @@ def _usable(cards):
     return torch.cuda.device_count()
 
 
-def _listed(study):
-    """What the hub says of the model; a name that it does not have is a line further down."""
+def _model(study, network):
+    """What the hub lists, the model's sizes as far as they are known, and the line about its weights."""
+    listed = None
     try:
-        return hub.listed(study.model["id"], study.model["revision"]) if study.model["source"] == "hub" else None
-    except UserError:
-        return None
+        if network and study.model["source"] == "hub":
+            listed = hub.listed(study.model["id"], study.model["revision"])
+    except UserError as error:  # no such model, or revision
+        return None, None, doctor.Found("weights", "missing", str(error))
+    sizes, place = doctor.weights(study, listed)
+    return listed, _of_organism() if _untrained(study) else sizes, place
 
 
 def _untrained(study):
