@@ -188,10 +188,15 @@ def addresses(study: Study) -> dict[str, str]:
     source = settings["datasets"]["mirror"] or settings["datasets"]["url"]
     if _to_be_fetched(study) and "://" in source:
         found["prompt sets"] = source
-    corpora = Path("results", study.name, "corpora")
-    wanted = [name for name, corpus in settings["loss"]["corpora"].items() if "hub" in corpus]
-    if downloads(study.model) or any(not (corpora / f"{name}.jsonl").is_file() for name in wanted):
-        found["hub"] = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    streamed = Path("results", study.name, "corpora")
+    wanted = ["model"] if downloads(study.model) else []
+    wanted += [
+        name
+        for name, corpus in settings["loss"]["corpora"].items()
+        if "hub" in corpus and not (streamed / f"{name}.jsonl").is_file()
+    ]
+    if wanted:
+        found[f"hub ({', '.join(wanted)})"] = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     for name, judge in study.judges.items():
         if judge["kind"] == "rubric":
             from refusal.judges.service import TOGETHER

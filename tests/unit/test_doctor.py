@@ -149,7 +149,11 @@ class TestModels:
     def test_addresses(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         assert doctor.addresses(study("tiny")) == {}
-        assert set(doctor.addresses(study("llama3", judges=["rubric"]))) == {"prompt sets", "hub", "judge rubric"}
+        assert set(doctor.addresses(study("llama3", judges=["rubric"]))) == {
+            "prompt sets",
+            "hub (model, pile, alpaca)",
+            "judge rubric",
+        }
 
 
 class TestScript:
