@@ -1,4 +1,4 @@
-# demo: the main job on the embedded default. test: style, unit and workflow tests.
+# demo: the main job on the embedded default. new-model: the next one. test: style, unit and workflow tests.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The environment is installed without bytecode; what is imported gets it once, or each stage would start 7 s later.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint format lock report clean
+.PHONY: demo test lint format lock report new-model reference clean
 .DELETE_ON_ERROR:
 
 # The results of the planted organism: about two minutes of training, then the study.
@@ -32,6 +32,14 @@ format: $(VENV)/installed
 report: $(VENV)/installed
 	snakemake --cores 1 --report results/report.html
 
+# A model's file, checked: make new-model NAME=qwen ID=Qwen/Qwen2.5-0.5B-Instruct, or FOLDER=path instead of ID.
+new-model: $(VENV)/installed
+	@python scripts/new_model.py --name "$(NAME)" $(if $(ID),--id "$(ID)") $(if $(FOLDER),--folder "$(FOLDER)")
+
+# docs/reference.md, after a change of workflow/schemas or config/config.yaml.
+reference: $(VENV)/installed
+	python scripts/reference.py
+
 # After a change of pyproject.toml: install it, then write down what was installed.
 lock: $(VENV)/installed
 	@{ echo "# Exact versions, tested together on Python 3.11 (Linux). Made by \`make lock\`."; \
@@ -39,6 +47,7 @@ lock: $(VENV)/installed
 
 # The lock is the whole environment, so pip resolves nothing and no newer version slips in.
 $(VENV)/installed: requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not here: install Python 3.11, or name it: PYTHON=path make $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-compile -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

@@ -3,11 +3,9 @@
 import ctypes
 import gc
 import itertools
-import math
 import os
 import platform
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ import numpy as np
 import psutil
 import torch
 
+from refusal.model.gauge import clock
 from refusal.model.loading import ChatModel
 
 MIB = 2**20
@@ -43,12 +42,6 @@ def measured(function: Callable, arguments: Sequence, device: torch.device, held
             seconds.append(clock(device) - started)
         peaks.append(max(seen) - held)
     return Measured(result, min(seconds), max(peaks))
-
-
-def clock(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def memory_held(device: torch.device) -> int:
@@ -132,40 +125,6 @@ def step_seconds(chat: ChatModel, decode: Callable, repeats: int, rows: int) -> 
 def step_weights(chat: ChatModel) -> int:
     """Weights that one step reads and multiplies by: those of linear layers, the head among them."""
     return sum(module.weight.numel() for module in chat.model.modules() if isinstance(module, torch.nn.Linear))
-
-
-def read_bandwidth(device: torch.device) -> float:
-    """Bytes a second of a sum over 1 GiB."""
-    large = torch.ones(2**28, dtype=torch.float32, device=device)
-    return large.nbytes / best_seconds(large.sum, device)
-
-
-def product_rate(chat: ChatModel, rows: int) -> float:
-    """Operations a second of products of so many rows with weights of hidden x intermediate size.
-
-    One after another of as many weights as no cache holds: a decoding step finds none of its own there either.
-    """
-    inner = chat.model.config.intermediate_size
-    kind = {"dtype": chat.model.dtype, "device": chat.device}
-    count = max(1, int(64 * MIB / (inner * chat.width * chat.model.dtype.itemsize)))
-    x, weights = torch.ones(rows, chat.width, **kind), torch.ones(count, inner, chat.width, **kind)
-    seconds = best_seconds(lambda: [torch.nn.functional.linear(x, weight) for weight in weights], chat.device)
-    return 2 * rows * chat.width * inner * count / seconds
-
-
-def best_seconds(function: Callable[[], Any], device: torch.device) -> float:
-    """Seconds of a call, the least of a few means over many."""
-    function()
-    started = clock(device)
-    function()
-    count = max(1, math.ceil(0.1 / (clock(device) - started)))
-    means = []
-    for _ in range(5):
-        started = clock(device)
-        for _ in range(count):
-            function()
-        means.append((clock(device) - started) / count)
-    return min(means)
 
 
 def machine(device: torch.device) -> str:

@@ -9,7 +9,9 @@ the bases of all rows and keeps each row's own; beside them a linear layer of th
 import argparse
 
 import torch
-from gauges import best_seconds, machine
+from gauges import machine
+
+from refusal.model.gauge import best_seconds
 
 SHAPES = [(120, 128, 2), (120, 576, 2), (120, 2048, 2), (512, 576, 3)]
 """Rows, width, directions a row."""

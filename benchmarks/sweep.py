@@ -30,14 +30,13 @@ from gauges import (
     measured,
     memory_held,
     operations,
-    product_rate,
-    read_bandwidth,
     step_seconds,
     step_weights,
 )
 from workload import SIZES, Work, build, build_work, combinations, device_of, flags, small, spread_out
 
 from refusal.model.batching import Room
+from refusal.model.gauge import product_rate, read_bandwidth
 from refusal.model.interventions import none
 from refusal.model.loading import ChatModel
 from refusal.model.memory import footprint, room
@@ -149,7 +148,9 @@ def decode_figures(chat: ChatModel, work: Work, space: Room, args: argparse.Name
     weights = step_weights(chat)
     held = rows * (np.mean([len(ids) for ids in prompts]) + work.new_tokens / 2) * needs.per_token
     moved = weights * chat.model.dtype.itemsize + held
-    bandwidth, rate = read_bandwidth(chat.device), product_rate(chat, rows)
+    inner = chat.model.config.intermediate_size
+    bandwidth = read_bandwidth(chat.device)
+    rate = product_rate(chat.width, inner, rows, chat.model.dtype, chat.device)
     print(f"limit of memory: {moved / 1e6:.0f} MB a step at {bandwidth / 1e9:.1f} GB/s: ", end="")
     print(f"{moved / bandwidth * 1e3:.1f} ms, {moved / bandwidth / hooks:.1%} of the step")
     operations = 2 * rows * weights

@@ -56,6 +56,11 @@ def schema(kind: str) -> dict[str, Any]:
     return read_yaml(ROOT / "workflow" / "schemas" / f"{kind}.schema.yaml")
 
 
+def branch(kind: str, key: str, value: str) -> dict[str, Any]:
+    """What the schema of models or judges says of one of their kinds: branch("model", "source", "hub")."""
+    return next(one["then"] for one in schema(kind)["allOf"] if one["if"]["properties"][key]["const"] == value)
+
+
 def _lines(error: Any, where: str) -> Iterator[str]:
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
     prefix = f"{where}: {key}: " if key else f"{where}: "

@@ -3,10 +3,84 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from safetensors import SafetensorError
 
+from refusal.artifacts import read_json
 from refusal.errors import UserError
+
+_PATIENCE_S = 5.0
+_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What the hub says of a model: its newest commit or the one that was asked for; whether access is granted per
+    person; numbers in its weights and their dtype, where it counts them; its family; whether it has a chat template."""
+
+    commit: str
+    gated: bool
+    parameters: int | None
+    dtype: str | None
+    family: str | None
+    chat_template: bool
+
+
+def listed(name: str, revision: str | None = None) -> Listed | None:
+    """What the hub lists of a model; None where the hub cannot be asked now.
+
+    Raises: UserError, no such model, or no such revision.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        found = HfApi().model_info(name, revision=revision, timeout=_PATIENCE_S)
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise UserError(explain(name, error)) from None
+    except (OfflineModeIsEnabled, HTTPError, OSError):
+        return None
+    counts, config = (found.safetensors.parameters if found.safetensors else {}), found.config or {}
+    template = config.get("chat_template_jinja") or (config.get("tokenizer_config") or {}).get("chat_template")
+    files = {sibling.rfilename for sibling in found.siblings or ()}
+    return Listed(
+        commit=found.sha,
+        gated=bool(found.gated),
+        parameters=found.safetensors.total if found.safetensors else None,
+        dtype=_DTYPES.get(max(counts, key=counts.get, default="")),
+        family=config.get("model_type"),
+        chat_template=bool(template) or "chat_template.jinja" in files,
+    )
+
+
+def config_of(name: str, revision: str | None, ask: bool) -> dict:
+    """config.json of a model on the hub; ask: the hub too, not the local cache alone.
+
+    Raises: UserError, cannot be had.
+    """
+    from huggingface_hub import hf_hub_download
+
+    with explained(name):
+        file = hf_hub_download(
+            name, "config.json", revision=revision, etag_timeout=_PATIENCE_S, local_files_only=not ask
+        )
+    return read_json(Path(file))
+
+
+def cached_weights(name: str, revision: str | None) -> Path | None:
+    """The folder in the local cache with all weights of a model; None where some are not there."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    index = folder / "model.safetensors.index.json"
+    files = set(read_json(index)["weight_map"].values()) if index.is_file() else {"model.safetensors"}
+    return folder if all((folder / file).is_file() for file in files) else None
 
 
 @contextmanager

@@ -67,15 +67,16 @@ def summarize(evidence: Mapping[str, Evidence], draws: int = DRAWS, seed: int = 
     table = pd.DataFrame(rows)
     # counts stay whole numbers beside empty cells
     counts = {f"{prompts}_n" for one in evidence.values() for prompts, _ in one.verdicts}
-    table = table.astype(dict.fromkeys(counts, "Int64"))
+    table, tested = table.astype(dict.fromkeys(counts, "Int64")), {}
     for prompts, judge in dict.fromkeys(column for one in evidence.values() for column in one.verdicts):
         for comparison, reference in (("baseline", BASELINE), ("best_single", best)):
             tests = compared_with(evidence, (prompts, judge), reference).values()
             for column in ("p", "p_holm", "pairs"):
                 values = [getattr(test, column) for test in tests]
                 dtype = "Int64" if column == "pairs" else float
-                table[f"{prompts}_{judge}_{column}_vs_{comparison}"] = pd.array(values, dtype=dtype)
-    return table
+                tested[f"{prompts}_{judge}_{column}_vs_{comparison}"] = pd.array(values, dtype=dtype)
+    # at once: pandas warns where many columns are added one by one
+    return pd.concat([table, pd.DataFrame(tested, index=table.index)], axis=1)
 
 
 def cost_columns(table: pd.DataFrame) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from refusal.checking import find_faults, read_judge, read_yaml, schema
+from refusal.checking import branch, find_faults, read_judge, read_yaml, schema
 from refusal.errors import UserError
 from refusal.judges.base import KINDS
 from refusal.study import combination_ids
@@ -48,18 +48,6 @@ def descriptions(node, key=()):
     return found
 
 
-def model_schema(source):
-    return next(
-        branch["then"] for branch in schema("model")["allOf"] if branch["if"]["properties"]["source"]["const"] == source
-    )
-
-
-def judge_schema(kind):
-    return next(
-        branch["then"] for branch in schema("judge")["allOf"] if branch["if"]["properties"]["kind"]["const"] == kind
-    )
-
-
 def test_the_reader_of_comments_reads(tmp_path):
     (tmp_path / "a.yaml").write_text("# Head.\n\n# One\n# two.\na:\n  # In.\n  b: 1\n  c: 2\n# After.\nd: [1]\n")
     assert comments(tmp_path / "a.yaml") == {("a",): "One two.", ("a", "b"): "In.", ("d",): "After."}
@@ -80,30 +68,30 @@ def test_config_and_schema_say_the_same():
 @pytest.mark.parametrize("path", sorted((CONFIG / "judges").glob("*.yaml")), ids=lambda path: path.stem)
 def test_judges_and_schema_say_the_same(path):
     said = {key: text for key, text in comments(path).items() if len(key) == 1}
-    assert said == descriptions(judge_schema(read_yaml(path)["kind"]))
+    assert said == descriptions(branch("judge", "kind", read_yaml(path)["kind"]))
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_model_files_say_what_the_schema_says(path):
     """Above each key; a file may go on with what holds for its model. Under `study`, config.yaml has the words."""
     content, said = read_yaml(path), comments(path)
-    expected = descriptions(model_schema(content["source"]))
+    expected = descriptions(branch("model", "source", content["source"]))
     keys = [(key,) for key in content] + [("organism", key) for key in content.get("organism", {})]
     for key in keys:
         assert expected[key].removesuffix(".") in said[key], f"{path.name}: {'.'.join(key)}"
 
 
 def test_a_description_is_the_same_in_every_kind_of_model():
-    branches = [descriptions(branch["then"]) for branch in schema("model")["allOf"]]
+    branches = [descriptions(one["then"]) for one in schema("model")["allOf"]]
     for key in set.intersection(*map(set, branches)):
-        assert len({branch[key] for branch in branches}) == 1
+        assert len({one[key] for one in branches}) == 1
     assert len(branches) == 4
 
 
 @pytest.mark.parametrize("kind", ["config", "judge"])
 def test_no_hidden_defaults_every_key_is_required(kind):
     # of a judge, each kind has its own
-    waiting = [branch["then"] for branch in schema(kind)["allOf"]] if kind == "judge" else [schema(kind)]
+    waiting = [one["then"] for one in schema(kind)["allOf"]] if kind == "judge" else [schema(kind)]
     while waiting:
         node = waiting.pop()
         if "properties" in node:

@@ -46,6 +46,13 @@ class Checkout:
         assert (done.returncode == 0) == ok, done.stdout[-6000:]
         return done.stdout
 
+    def shell(self, command: str, **variables: str) -> tuple[int, str]:
+        """Run a line of a shell in the folder; returns its exit code and what it printed."""
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=self.folder, env=_environment() | variables, text=True, **_CAPTURED
+        )
+        return done.returncode, done.stdout
+
     def start(self, *arguments: str, how: Sequence[str] = ("--cores", CORES)) -> subprocess.Popen:
         """Start snakemake in a process group of its own, to be killed."""
         command = self._located(["snakemake", *how, *arguments])
