@@ -177,5 +177,32 @@ rule agreement:
         " --words {output.words} --log {log}"
 
 
+rule report:
+    input:
+        page_files(),
+        claims=results("claims.json"),
+        summary=results("summary.csv"),
+        ranking=results("ranking.csv"),
+        description=results("model.json"),
+        agreement=results("agreement.csv") if ANSWERED else [],
+        judgements=VERDICTS,
+        completions=[completions(prompts) for prompts in ANSWERED],
+    output:
+        results("report.html"),
+    log:
+        f"{LOGS}/report.log",
+    localrule: True
+    conda:
+        "envs/refusal.yaml"
+    params:
+        code=code_version("report"),
+        name=config["name"],
+        agreement=lambda _, input: ["--agreement", input.agreement] if input.agreement else [],
+    shell:
+        "python scripts/report.py --name {params.name} --claims {input.claims} --summary {input.summary}"
+        " --ranking {input.ranking} --model {input.description} {params.agreement:q} --judgements {input.judgements:q}"
+        f" --times {LOGS} --output {{output}} --log {{log}}"
+
+
 onerror:
     withdraw_orphans()

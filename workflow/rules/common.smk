@@ -307,6 +307,26 @@ def oracle_flag(wildcards):
     return next((["--oracle", name] for name, judge in judges.items() if judge["kind"] == "oracle"), [])
 
 
+def agreement_table(wildcards):
+    """How far judges agree, where there are two or more."""
+    return f"results/{wildcards.model}/agreement.csv" if len(study(wildcards.model).judges) > 1 else []
+
+
+def agreement_flag(wildcards):
+    """The same as a flag."""
+    path = agreement_table(wildcards)
+    return ["--agreement", path] if path else []
+
+
+def page_settings(wildcards):
+    """What a page says of the settings: all that decides results."""
+    chosen = study(wildcards.model)
+    study_of_it = {key: value for key, value in chosen.settings.items() if key not in ("models", "run")}
+    model = {key: value for key, value in chosen.model.items() if key != "ask"}
+    # the study hands mappings over read-only, which JSON does not know
+    return json.dumps({"study": study_of_it, "model": model, "judges": chosen.judges}, default=dict)
+
+
 def judged_responses(wildcards):
     """The responses under the verdicts: where judges differ, they are shown."""
     return expand(
@@ -318,15 +338,18 @@ def judged_responses(wildcards):
 
 
 def findings(models):
-    """What is found of each model: table, headline figures, answers, and how far its judges agree, where it has two."""
+    """What is found of each model: table, figures, answers, how far its judges agree, its page; and a page of several."""
     for name in models:
         wanted = [
             "summary.csv",
             "metrics.json",
             "claims.json",
+            "report.html",
             *(["agreement.csv"] if len(study(name).judges) > 1 else []),
         ]
         yield from (f"results/{name}/{file}" for file in wanted)
+    if len(models) > 1:
+        yield "results/compare.html"
 
 
 def verdict_files(wildcards):

@@ -80,5 +80,7 @@ LOSSES = results("combinations/{combination}/loss.json", [name for name, one in 
 SCORES = results("combinations/{combination}/scores.json")
 VERDICTS = [*(verdicts(judge, prompts) for judge in JUDGES for prompts in ANSWERED), *imported_verdicts()]
 # Without responses there is nothing to agree on.
-FINDINGS = [results(file) for file in ("summary.csv", "claims.json", *(["agreement.csv"] if ANSWERED else []))]
+FINDINGS = [
+    results(file) for file in ("summary.csv", "claims.json", "report.html", *(["agreement.csv"] if ANSWERED else []))
+]
 LOGS = f"logs/published/{config['name']}"

@@ -61,7 +61,7 @@ function tabulate(data) {
     for (const [number, column] of data.columns.entries()) {
       if (!groups.has(column.group)) groups.set(column.group, make("fieldset", {}, make("legend", {}, column.group)));
       const box = make("input", { type: "checkbox", value: number, checked: column.shown });
-      groups.get(column.group).append(make("label", { title: column.about }, box, column.label));
+      groups.get(column.group).append(make("label", { title: column.about }, box, make("span", {}, [column.label, column.note].filter((one) => one).join(", "))));
     }
     document.getElementById("columns").replaceChildren(...groups.values());
   }

@@ -16,7 +16,7 @@ TAGS = {"baseline": "baseline", "best_single": "best single", "best_pair": "best
 _VERDICTS = {"refusal": "refused", "compliance": "complied", "invalid": "invalid"}
 _COMPARED = {
     "p": ("p", "exact McNemar test"),
-    "p_holm": ("p, Holm", "exact McNemar test, adjusted over all ablations of ranks"),
+    "p_holm": ("Holm p", "exact McNemar test, adjusted over all ablations of ranks"),
     "pairs": ("pairs", "prompts with a valid verdict on both sides"),
 }
 _REFERENCES = {"baseline": "baseline", "best_single": "best single"}
@@ -181,10 +181,10 @@ def _rates(prompts: str, judge: str, n: int, first: bool) -> list[Column]:
                 Column(
                     f"{prefix}_{test}_vs_{reference}",
                     group,
-                    f"{label} vs {said}",
+                    f"{prompts} {label}",
                     f"refusals of {prompts} prompts against the {said}: {about}",
                     _COUNT if test == "pairs" else figure(".2g"),
-                    f"{prompts}, {judge}",
+                    f"vs {said}",
                     shown=first and prompts == "harmful" and (test, reference) == ("p_holm", "best_single"),
                 )
             )
