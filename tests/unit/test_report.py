@@ -26,7 +26,7 @@ from refusal.report.contents import headlines
 from refusal.report.discretion import HIDDEN, discreet
 from refusal.report.figures import embedded, read_figures
 from refusal.report.origins import costs, origins, times
-from refusal.report.pages import packed, policy, render
+from refusal.report.pages import duration, packed, policy, render
 from refusal.report.responses import gather
 from refusal.report.tables import columns, figure, rows
 
@@ -283,6 +283,11 @@ def test_times_of_jobs_that_shared_a_stage_are_added_up(tmp_path):
         {"job": "claims", "seconds": 0.1, "memory_mib": 0.0},
     ]
     assert times(tmp_path / "nowhere") == []
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(11.6, "12 s"), (187, "3 min 7 s"), (7519.9, "2 h 5 min"), (0, "0 s")])
+def test_duration(seconds, told):
+    assert duration(seconds) == told
 
 
 def test_costs_of_judges_that_are_paid_and_of_others(study):

@@ -168,6 +168,10 @@ def test_prompts_are_filtered_searched_and_walked_by_keys(opened):
     page.get_by_label("Show").select_option("refused")
     page.locator("#first").select_option("0-2")
     assert listed(page) == 2
+    # what is filtered by is shown
+    page.locator("#first").select_option("add-0")
+    assert page.locator(".card").last.get_attribute("aria-label") == "Under add-0"
+    page.locator(".card").last.get_by_role("button", name="Remove").click()
     page.get_by_label("Show").select_option("disagree")
     assert listed(page) == 10
     page.get_by_label("Show").select_option("all")

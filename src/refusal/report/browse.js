@@ -147,6 +147,21 @@ function browse(data) {
     at("cards").replaceChildren(...cards.map(card));
   }
 
+  // What is filtered by is shown.
+  function show(...ids) {
+    for (const id of ids.filter((one) => one && !cards.includes(one))) {
+      if (cards.length === MOST) cards.pop();
+      cards.push(id);
+    }
+    select();
+  }
+
+  function filtered() {
+    const filter = at("filter").value;
+    if (["all", "disagree"].includes(filter)) select();
+    else show(at("first").value, filter === "differs" ? at("second").value : null);
+  }
+
   function step(by) {
     const place = listed.indexOf(current) + by;
     if (place < 0 || place >= listed.length) return;
@@ -176,8 +191,8 @@ function browse(data) {
   }
   at("judge").replaceChildren(...judges.map((name) => make("option", { selected: name === data.judge }, name)));
   at("search").addEventListener("input", select);
-  at("filter").addEventListener("change", select);
-  for (const id of ["first", "second", "judge"]) at(id).addEventListener("change", select);
+  at("judge").addEventListener("change", select);
+  for (const id of ["filter", "first", "second"]) at(id).addEventListener("change", filtered);
   at("previous").addEventListener("click", () => step(-1));
   at("next").addEventListener("click", () => step(1));
   at("add").addEventListener("click", () => {

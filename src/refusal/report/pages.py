@@ -61,6 +61,15 @@ def as_yaml(value: Any) -> str:
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
 
 
+def duration(seconds: float) -> str:
+    """12 s, 3 min 7 s, 2 h 5 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 @cache
 def _environment() -> Environment:
     made = Environment(
@@ -70,7 +79,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["yaml"] = as_yaml
+    made.filters |= {"yaml": as_yaml, "duration": duration}
     return made
 
 
