@@ -1,4 +1,5 @@
-# A run folder of the published scripts (andyrdt/refusal_direction) -> ranking, judgements, summary, claims, agreement.
+# A run folder of the published scripts (andyrdt/refusal_direction) -> ranking, judgements, summary, claims, agreement,
+# plots.
 # No model is needed.
 #
 #     snakemake --snakefile workflow/published.smk --cores 1 --config run=DIR name=NAME
@@ -54,6 +55,7 @@ rule ranking:
     output:
         table=results("ranking.csv"),
         directions=results("top_directions.safetensors"),
+        cosines=results("cosines.csv"),
     log:
         f"{LOGS}/ranking.log",
     localrule: True
@@ -64,7 +66,7 @@ rule ranking:
         filters=filter_flags,
     shell:
         "python scripts/ranking.py --model {input.model} --scores {input.scores} --directions {input.directions}"
-        " {params.filters} --output {output.table} --top-directions {output.directions} --log {log}"
+        " {params.filters} --output {output.table} --top-directions {output.directions} --cosines {output.cosines} --log {log}"
 
 
 # The published scripts ablate one direction, at every layer's input too: `sequential` names their way of it.
@@ -175,6 +177,30 @@ rule agreement:
     shell:
         "python scripts/agreement.py --name {params.name} --judgements {input.judgements:q} --output {output.table}"
         " --words {output.words} --log {log}"
+
+
+rule plots:
+    input:
+        summary=results("summary.csv"),
+        ranking=results("ranking.csv"),
+        cosines=results("cosines.csv"),
+        agreement=AGREEMENT,
+    output:
+        [results(file) for file in PLOTS],
+    log:
+        f"{LOGS}/plots.log",
+    localrule: True
+    conda:
+        "envs/refusal.yaml"
+    params:
+        code=code_version("plots"),
+        judge=JUDGES[0],
+        filters=filter_flags,
+        agreement=lambda _, input: ["--agreement", *input.agreement] if input.agreement else [],
+        folder=lambda _, output: Path(output[0]).parent,
+    shell:
+        "python scripts/plots.py --summary {input.summary} --ranking {input.ranking} --cosines {input.cosines}"
+        " {params.agreement} --judge {params.judge} {params.filters} --output-dir {params.folder} --log {log}"
 
 
 onerror:

@@ -10,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 include: "environment.smk"
 
 
-from refusal import combinations
+from refusal import combinations, plots
 from refusal.checking import read_yaml
 from refusal.errors import UserError
 from refusal.judges.base import KINDS, judge_module
@@ -317,16 +317,22 @@ def judged_responses(wildcards):
     )
 
 
+def agreement_file(name):
+    """How far the judges of a model's study agree, where it has two."""
+    return [f"results/{name}/agreement.csv"] if len(study(name).judges) > 1 else []
+
+
 def findings(models):
-    """What is found of each model: table, headline figures, answers, and how far its judges agree, where it has two."""
+    """What is found of each model: table, headline figures, answers, plots, and how far its judges agree."""
     for name in models:
         wanted = [
             "summary.csv",
             "metrics.json",
             "claims.json",
-            *(["agreement.csv"] if len(study(name).judges) > 1 else []),
+            *(f"plots/{file}" for file in plots.FILES),
         ]
         yield from (f"results/{name}/{file}" for file in wanted)
+        yield from agreement_file(name)
 
 
 def verdict_files(wildcards):

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 NAMES = ("refusals", "matrix", "costs", "scores", "cosines", "promises", "agreement")
 """Of the figures of one study, in the order of reading; `refusal.plots.figures` has what draws each."""
 
+FILES = (*(f"{name}.{ending}" for name in NAMES for ending in ("svg", "png")), "captions.json")
+"""What is drawn of one study."""
+
 
 def compare(tables: "Mapping[str, pd.DataFrame]", judge: str) -> "Figure":
     """Refusals without ablation, and under the best single and best pair on val, of several models.

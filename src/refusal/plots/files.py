@@ -21,6 +21,7 @@ def svg(figure: Figure, name: str) -> str:
     file = StringIO()
     with styled(), rc_context({"svg.hashsalt": name}):
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    figure.set_layout_engine("none")  # all has its place now
     text = re.sub(r"^.*?(?=<svg )", "", file.getvalue(), flags=re.DOTALL)
     text = re.sub(r" *<metadata>.*?</metadata>\n", "", text, flags=re.DOTALL)
     text, found = re.subn(r" *<defs>\s*<style [^>]*>\*\{[^}]*\}</style>\s*</defs>\n", "", text)

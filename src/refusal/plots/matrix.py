@@ -32,11 +32,12 @@ def draw(tables: Tables) -> Drawn:
     rows = rows[rows[rate].notna()] if rate in rows else rows[:0]
     if rows.empty:
         return style.in_words(_TITLE, f"{tables.judge} has judged no single and no pair on harmful test prompts.")
-    rows = rows.assign(ranks=[parse(name).ranks for name in rows.combination], p=rows.get(test, nan))
+    shown = rows[["combination", "k", "effective_rank", rate]]
+    rows = shown.assign(ranks=[parse(name).ranks for name in rows.combination], p=rows.get(test, nan))
     ranks = sorted({rank for pair in rows.ranks for rank in pair})
-    side = min(style.WIDTH - 1.5, max(1.5, _CELL * len(ranks)))
+    side = min(style.WIDTH - 1.9, max(1.5, _CELL * len(ranks)))
     room = 72 * side / len(ranks)
-    figure = style.new_figure(side + 1.0)
+    figure = style.new_figure(side + 1.0, square=True)
     axes = figure.subplots()
     axes.set_box_aspect(1)
     _cells(axes, tables, rows, ranks, room)
@@ -70,7 +71,7 @@ def _cells(axes: Axes, tables: Tables, rows: pd.DataFrame, ranks: list[int], roo
     edges = np.arange(len(ranks) + 1) - 0.5
     look = {"cmap": _COLOURS, "norm": norm, "edgecolors": "face", "linewidth": 0.2}
     drawn = axes.pcolormesh(edges, edges, np.ma.masked_invalid(cells), **look)
-    bar = axes.figure.colorbar(drawn, ax=axes, pad=0.02, fraction=0.05, aspect=18, label="refused")
+    bar = axes.figure.colorbar(drawn, ax=axes, pad=0.03, aspect=18, label="refused")
     bar.outline.set_visible(False)
     style.percent_axis(bar.ax.yaxis)
     bar.ax.plot(0.5, tables.row(tables.chosen["baseline"])[rate], color=FOREGROUND, clip_on=False, **_BASELINE)

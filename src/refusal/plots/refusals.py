@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -86,8 +87,8 @@ def _one(row: pd.Series) -> _Row:
 
 def _shown(ablations: pd.DataFrame) -> pd.Series:
     """Which have a row of their own: all, or as many as there is room for, singles first, then by bypass on val."""
-    order = ablations.assign(several=ablations.k > 1).sort_values(["several", "bypass"], kind="stable")
-    return pd.Series(range(len(order)), order.index).reindex(ablations.index) < _MOST
+    order = np.lexsort((ablations.bypass, ablations.k > 1))
+    return pd.Series(order.argsort() < _MOST, ablations.index)
 
 
 def _put(axes: Axes, tables: Tables, prompts: str, place: float, rows: pd.DataFrame) -> None:

@@ -109,9 +109,9 @@ def in_style(draw: Callable) -> Callable:
     return wrapped
 
 
-def new_figure(height: float, width: float = WIDTH) -> Figure:
-    """An empty figure, in inches; its parts find their places without overlap."""
-    return Figure(figsize=(width, height), layout="constrained")
+def new_figure(height: float, width: float = WIDTH, square: bool = False) -> Figure:
+    """An empty figure, in inches; its parts, square ones if it is said, find their places without overlap."""
+    return Figure(figsize=(width, height), layout="compressed" if square else "constrained")
 
 
 def in_words(title: str, reason: str) -> Drawn:
@@ -134,19 +134,28 @@ def put(
     Args:
         x, y: columns whose bounds are `..._low`, `..._high` (of a rate, without `_rate`), or a place on the axis.
         said: when it is pointed at.
-        filled: as one that was chosen; faint: its interval, where there are many.
+        filled: as one that was chosen, and above the others; faint: as one of many.
     """
     places = [_place(row, one) for one in (x, y)]
     (across, *width), (up, *height) = places
     if pd.isna(across) or pd.isna(up):
         return False
     mark = mark_of(row)
-    look = {"color": mark.color, "linewidth": 1.0, "alpha": 0.3 if faint else 0.75, "solid_capstyle": "butt"}
+    look = {
+        "color": mark.color,
+        "linewidth": 1.0,
+        "alpha": 0.25 if faint else 0.75,
+        "zorder": 4 if filled else 2,
+        "solid_capstyle": "butt",
+    }
     if not any(pd.isna(width)):
         axes.plot(width, [up, up], **look)
     if not any(pd.isna(height)):
         axes.plot([across, across], height, **look)
-    axes.plot(across, up, gid=f"{TOOLTIP}{said}", zorder=3, **drawn_as(mark, filled or row.kind == "none"))
+    face = filled or row.kind == "none"
+    axes.plot(
+        across, up, gid=f"{TOOLTIP}{said}", zorder=5 if filled else 3, alpha=0.6 if faint else 1, **drawn_as(mark, face)
+    )
     return True
 
 

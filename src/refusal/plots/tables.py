@@ -66,7 +66,11 @@ class Tables:
 
     def row(self, combination: str) -> pd.Series:
         """The row of a combination."""
-        return self.summary.set_index("combination", drop=False).loc[combination]
+        return self._by_name.loc[combination]
+
+    @cached_property
+    def _by_name(self) -> pd.DataFrame:
+        return self.summary.set_index("combination", drop=False)
 
     def n(self, prompts: str = "harmful") -> str:
         """How many prompts a set has, in words; a number if all combinations were judged on as many."""
