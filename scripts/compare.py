@@ -21,7 +21,9 @@ def main(args):
         for name in args.models
     }
 
+    from refusal.plots import as_svg, compare
     from refusal.report.comparison import Findings, compared
+    from refusal.report.figures import embedded
     from refusal.report.pages import ASSETS, render
 
     found = {}
@@ -29,7 +31,12 @@ def main(args):
         page = args.results / name / "report.html"
         # relative, so that both can be moved together
         found[name] = Findings(claims, table, page.relative_to(args.output.parent) if page.exists() else None)
-    page = render("compare.html", ("theme",), {**compared(found), "figure": None})
+    judge = next(iter(found.values())).claims["judge"]
+    drawn = as_svg(compare({name: one.table for name, one in found.items()}, judge), "compare")
+    alt = f"Harmful test prompts refused by {judge}: baseline, best single and best pair of each model"
+    page = render(
+        "compare.html", ("theme",), {**compared(found), "figure": embedded(drawn, alt, "compare"), "drawn_by": judge}
+    )
     with atomic(args.output) as temporary:
         temporary.write_bytes(page)
     inputs |= {path.name: path for path in ASSETS}

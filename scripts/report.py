@@ -12,7 +12,9 @@ from refusal.ratings import completion_files
 def main(args):
     found = {"claims": args.claims, "summary": args.summary, "ranking": args.ranking, "model": args.model}
     found |= {"agreement": args.agreement} if args.agreement else {}
-    found |= {"plots": args.plots} if args.plots else {}
+    if args.plots:
+        drawn = {name: args.plots.with_name(f"{name}.svg") for name in read_json(args.plots)}
+        found |= {"captions": args.plots, **{f"plot {name}": path for name, path in drawn.items()}}
     completions = completion_files(args.judgements)
     files = [*found.values(), *completions, *args.judgements]
     verify(files)

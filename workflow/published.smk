@@ -1,5 +1,5 @@
-# A run folder of the published scripts (andyrdt/refusal_direction) -> ranking, judgements, summary, claims, agreement.
-# No model is needed.
+# A run folder of the published scripts (andyrdt/refusal_direction) -> ranking, judgements, summary, claims, agreement,
+# plots, page. No model is needed.
 #
 #     snakemake --snakefile workflow/published.smk --cores 1 --config run=DIR name=NAME
 #
@@ -54,6 +54,7 @@ rule ranking:
     output:
         table=results("ranking.csv"),
         directions=results("top_directions.safetensors"),
+        cosines=results("cosines.csv"),
     log:
         f"{LOGS}/ranking.log",
     localrule: True
@@ -64,7 +65,7 @@ rule ranking:
         filters=filter_flags,
     shell:
         "python scripts/ranking.py --model {input.model} --scores {input.scores} --directions {input.directions}"
-        " {params.filters} --output {output.table} --top-directions {output.directions} --log {log}"
+        " {params.filters} --output {output.table} --top-directions {output.directions} --cosines {output.cosines} --log {log}"
 
 
 # The published scripts ablate one direction, at every layer's input too: `sequential` names their way of it.
@@ -177,6 +178,30 @@ rule agreement:
         " --words {output.words} --log {log}"
 
 
+rule plots:
+    input:
+        summary=results("summary.csv"),
+        ranking=results("ranking.csv"),
+        cosines=results("cosines.csv"),
+        agreement=AGREEMENT,
+    output:
+        [results(file) for file in PLOTS],
+    log:
+        f"{LOGS}/plots.log",
+    localrule: True
+    conda:
+        "envs/refusal.yaml"
+    params:
+        code=code_version("plots"),
+        judge=JUDGES[0],
+        filters=filter_flags,
+        agreement=lambda _, input: ["--agreement", *input.agreement] if input.agreement else [],
+        folder=lambda _, output: Path(output[0]).parent,
+    shell:
+        "python scripts/plots.py --summary {input.summary} --ranking {input.ranking} --cosines {input.cosines}"
+        " {params.agreement} --judge {params.judge} {params.filters} --output-dir {params.folder} --log {log}"
+
+
 rule report:
     input:
         page_files(),
@@ -184,7 +209,9 @@ rule report:
         summary=results("summary.csv"),
         ranking=results("ranking.csv"),
         description=results("model.json"),
-        agreement=results("agreement.csv") if ANSWERED else [],
+        agreement=AGREEMENT,
+        captions=results("plots/captions.json"),
+        plots=[results(f"plots/{name}.svg") for name in plots.NAMES],
         judgements=VERDICTS,
         completions=[completions(prompts) for prompts in ANSWERED],
     output:
@@ -197,11 +224,11 @@ rule report:
     params:
         code=code_version("report"),
         name=config["name"],
-        agreement=lambda _, input: ["--agreement", input.agreement] if input.agreement else [],
+        agreement=lambda _, input: ["--agreement", *input.agreement] if input.agreement else [],
     shell:
         "python scripts/report.py --name {params.name} --claims {input.claims} --summary {input.summary}"
-        " --ranking {input.ranking} --model {input.description} {params.agreement:q} --judgements {input.judgements:q}"
-        f" --times {LOGS} --output {{output}} --log {{log}}"
+        " --ranking {input.ranking} --model {input.description} {params.agreement:q} --plots {input.captions}"
+        f" --judgements {{input.judgements:q}} --times {LOGS} --output {{output}} --log {{log}}"
 
 
 onerror:

@@ -4,7 +4,7 @@ import pandas as pd
 
 from refusal.combinations import BASELINE
 from refusal.measured import HARDLY
-from refusal.summary import cost_columns
+from refusal.summary import cost_columns, judged_sets
 
 _UNKNOWN = "a share that was not measured"
 
@@ -26,7 +26,7 @@ def narrate(table: pd.DataFrame, name: str, judge: str) -> str:
             "- **It hardly refuses by itself**: there is little refusal for an ablation to remove, so differences"
             " between combinations below are no evidence of what mediates refusal."
         )
-    for prompts in _sets(rows, judge):
+    for prompts in judged_sets(rows, judge):
         if prompts != "harmful":
             said = _said(baseline, f"{prompts}_{judge}_refusal")
             lines.append(f"- It refuses {said} of the {prompts} ones (over-refusal).")
@@ -41,7 +41,9 @@ def narrate(table: pd.DataFrame, name: str, judge: str) -> str:
     for index, row in rows[rows.kind == "subtraction"].iterrows():
         said = _said(row, rate)
         lines.append(f"- Subtracting the direction of rank {index[4:]} leaves {said} of the harmful prompts refused.")
-    shares = {prompts: rows[f"{prompts}_{judge}_invalid_rate"] * rows[f"{prompts}_n"] for prompts in _sets(rows, judge)}
+    shares = {
+        prompts: rows[f"{prompts}_{judge}_invalid_rate"] * rows[f"{prompts}_n"] for prompts in judged_sets(rows, judge)
+    }
     invalid = {prompts: round(float(share.sum())) for prompts, share in shares.items()}
     counts = ", ".join(f"{count} on {prompts}" for prompts, count in invalid.items())
     lines.append(f"- Invalid verdicts, all combinations: {counts or 'no verdicts at all'}.")
@@ -94,7 +96,7 @@ def _span(row: pd.Series, column: str, form: str) -> str:
 
 
 def _table(table: pd.DataFrame, judge: str) -> list[str]:
-    rates = [f"{name}_{judge}_refusal_rate" for name in _sets(table, judge)]
+    rates = [f"{name}_{judge}_refusal_rate" for name in judged_sets(table, judge)]
     deltas = cost_columns(table)
     heads = ["combination", "k", "rank", "bypass", "kl", *(c.split("_")[0] + " refused" for c in rates), *deltas]
     lines = ["| " + " | ".join(heads) + " |", "|" + " ---: |" * len(heads)]
@@ -106,14 +108,6 @@ def _table(table: pd.DataFrame, judge: str) -> list[str]:
         cells += [_cell(row[column], "+.4f") + _span(row, column, "+.4f") for column in deltas]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
-
-
-def _sets(table: pd.DataFrame, judge: str) -> list[str]:
-    """Prompt sets that the judge has verdicts on, in the table's order."""
-    end = f"_{judge}_refusal_rate"
-    found = [column.removesuffix(end) for column in table if column.endswith(end)]
-    # another judge's name may end with this one's
-    return [prompts for prompts in found if f"{prompts}_n" in table]
 
 
 def _bound(rate: str, side: str) -> str:

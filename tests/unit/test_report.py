@@ -14,7 +14,7 @@ import pytest
 from conftest import script
 from hypothesis import given
 from hypothesis import strategies as st
-from report_study import HOSTILE, SVG, flags, response, write_study
+from report_study import CAPTIONS, HOSTILE, SVG, flags, response, write_study
 
 from refusal.artifacts import read_json, read_table
 from refusal.claims import claims
@@ -177,7 +177,7 @@ def test_page_says_the_answer_plots_claims_and_figures_without_its_script(page, 
 def test_page_is_made_of_what_its_spec_says(page, study):
     verify([study / "report.html"])
     spec = read_json(study / "report.html.spec.json")
-    assert {"claims", "summary", "plots", "style.css", "browse.js"} <= set(spec["inputs"])
+    assert {"claims", "summary", "captions", "plot scores", "style.css", "browse.js"} <= set(spec["inputs"])
 
 
 def test_page_that_hardly_refuses_says_so_first(tmp_path):
@@ -253,18 +253,21 @@ def test_plots_lose_what_runs_loads_or_restyles(study):
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        (None, "no such file: draw the plots again"),
         ("<svg", "not an SVG file (unclosed token: line 1, column 0): draw the plots again"),
         (SVG.replace("viewBox", "view"), "the SVG has no viewBox: draw the plots again"),
     ],
 )
-def test_a_plot_that_is_none_is_named(tmp_path, content, fault):
-    path = tmp_path / "scores.svg"
-    if content:
-        path.write_text(content)
+def test_a_plot_that_is_none_is_named(content, fault):
     with pytest.raises(UserError) as error:
-        embedded(path, "bars")
-    assert str(error.value) == f"{path}: {fault}"
+        embedded(content, "bars", "plots/scores.svg")
+    assert str(error.value) == f"plots/scores.svg: {fault}"
+
+
+def test_a_plot_that_is_missing_is_named(tmp_path):
+    (tmp_path / "captions.json").write_text(json.dumps(CAPTIONS))
+    with pytest.raises(UserError) as error:
+        list(read_figures(tmp_path / "captions.json"))
+    assert str(error.value) == f"{tmp_path}/refusals.svg: no such file: draw the plots again"
 
 
 def test_a_plot_without_a_caption_is_named(tmp_path):
@@ -339,7 +342,8 @@ def test_comparison_of_models_that_were_asked_differently(study):
     answers = dict(found["questions"])
     assert answers["Does the model refuse?"] == ["yes", "no"]
     assert answers["Is the best pair better than every random control of its size?"] == ["yes", "not measurable"]
-    text = render("compare.html", ("theme",), {**found, "figure": None}).decode()
+    figure = embedded(SVG, "bars", "compare")
+    text = render("compare.html", ("theme",), {**found, "figure": figure, "drawn_by": "substring"}).decode()
     assert '<a href="made/report.html">made</a>' in text
     assert "hardly refuses</small>" in text
     assert len(found["models"][1]["headlines"]) == 2

@@ -10,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 include: "environment.smk"
 
 
-from refusal import combinations
+from refusal import combinations, plots
 from refusal.checking import read_yaml
 from refusal.errors import UserError
 from refusal.judges.base import KINDS, judge_module
@@ -307,17 +307,6 @@ def oracle_flag(wildcards):
     return next((["--oracle", name] for name, judge in judges.items() if judge["kind"] == "oracle"), [])
 
 
-def agreement_table(wildcards):
-    """How far judges agree, where there are two or more."""
-    return f"results/{wildcards.model}/agreement.csv" if len(study(wildcards.model).judges) > 1 else []
-
-
-def agreement_flag(wildcards):
-    """The same as a flag."""
-    path = agreement_table(wildcards)
-    return ["--agreement", path] if path else []
-
-
 def page_settings(wildcards):
     """What a page says of the settings: all that decides results."""
     chosen = study(wildcards.model)
@@ -337,17 +326,23 @@ def judged_responses(wildcards):
     )
 
 
+def agreement_file(name):
+    """How far the judges of a model's study agree, where it has two."""
+    return [f"results/{name}/agreement.csv"] if len(study(name).judges) > 1 else []
+
+
 def findings(models):
-    """What is found of each model: table, figures, answers, how far its judges agree, its page; and a page of several."""
+    """What is found of each model: table, figures, answers, plots, agreement of judges, its page; a page of several."""
     for name in models:
         wanted = [
             "summary.csv",
             "metrics.json",
             "claims.json",
             "report.html",
-            *(["agreement.csv"] if len(study(name).judges) > 1 else []),
+            *(f"plots/{file}" for file in plots.FILES),
         ]
         yield from (f"results/{name}/{file}" for file in wanted)
+        yield from agreement_file(name)
     if len(models) > 1:
         yield "results/compare.html"
 

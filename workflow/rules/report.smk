@@ -6,7 +6,9 @@ rule report:
         summary="results/{model}/summary.csv",
         ranking="results/{model}/ranking.csv",
         description="results/{model}/model.json",
-        agreement=agreement_table,
+        agreement=lambda wildcards: agreement_file(wildcards.model),
+        captions="results/{model}/plots/captions.json",
+        plots=[f"results/{{model}}/plots/{name}.svg" for name in plots.NAMES],
         judgements=verdict_files,
         completions=judged_responses,
     output:
@@ -20,13 +22,13 @@ rule report:
         "../envs/refusal.yaml"
     params:
         code=code_version("report"),
-        agreement=agreement_flag,
+        agreement=lambda _, input: ["--agreement", *input.agreement] if input.agreement else [],
         settings=page_settings,
     # times are no input: they differ from run to run, and a page is not made again for them
     shell:
         "python scripts/report.py --name {wildcards.model} --claims {input.claims} --summary {input.summary}"
-        " --ranking {input.ranking} --model {input.description} {params.agreement:q} --judgements {input.judgements:q}"
-        " --settings {params.settings:q} --times logs/{wildcards.model} --output {output} --log {log}"
+        " --ranking {input.ranking} --model {input.description} {params.agreement:q} --plots {input.captions}"
+        " --judgements {input.judgements:q} --settings {params.settings:q} --times logs/{wildcards.model} --output {output} --log {log}"
 
 
 rule compare:

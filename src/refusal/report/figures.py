@@ -40,23 +40,25 @@ def read_figures(captions: Path) -> Iterator[Figure]:
         if missing := [key for key in ("title", "caption", "alt") if key not in words]:
             raise UserError(f"{captions}: {name} has no `{missing[0]}`: draw the plots again")
         path = captions.with_name(f"{name}.svg")
-        svg, width = embedded(path, words["alt"])
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such file: draw the plots again") from None
+        svg, width = embedded(text, words["alt"], str(path))
         yield Figure(name, words["title"], words["caption"], words["alt"], svg, width)
 
 
-def embedded(path: Path, alt: str) -> tuple[Markup, int]:
-    """An SVG file as an element of a page, and its width in px.
+def embedded(text: str, alt: str, where: str) -> tuple[Markup, int]:
+    """SVG as an element of a page, and its width in px; where: it is from, for errors.
 
     What could run, load or restyle the page is left out: scripts, handlers, addresses, style sheets.
     """
     try:
-        root = ElementTree.fromstring(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file: draw the plots again") from None
+        root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
-        raise UserError(f"{path}: not an SVG file ({error}): draw the plots again") from None
+        raise UserError(f"{where}: not an SVG file ({error}): draw the plots again") from None
     if "viewBox" not in root.attrib:
-        raise UserError(f"{path}: the SVG has no viewBox: draw the plots again")
+        raise UserError(f"{where}: the SVG has no viewBox: draw the plots again")
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag in _LEFT_OUT:
