@@ -281,6 +281,7 @@ def test_a_plot_without_a_caption_is_named(tmp_path):
 def test_times_of_jobs_that_shared_a_stage_are_added_up(tmp_path):
     for name, line in (("loss.0-of-2", "2.0\t100.0"), ("loss.1-of-2", "3.5\t80.0"), ("claims", "0.1\tNA")):
         (tmp_path / f"{name}.tsv").write_text(f"s\tmax_rss\n{line}\n")
+    (tmp_path / "killed.tsv").write_text("")
     assert times(tmp_path) == [
         {"job": "loss", "seconds": 5.5, "memory_mib": 100.0},
         {"job": "claims", "seconds": 0.1, "memory_mib": 0.0},

@@ -64,7 +64,8 @@ def times(folder: Path) -> list[dict[str, Any]]:
     """
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("*.tsv")):
-        head, *lines = (line.split("\t") for line in path.read_text().splitlines())
+        # of a job that was killed there may be nothing
+        head, *lines = [line.split("\t") for line in path.read_text().splitlines()] or [[]]
         for line in lines:
             row = dict(zip(head, line, strict=True))
             job = found.setdefault(path.name.split(".")[0], {"seconds": 0.0, "memory_mib": 0.0})
