@@ -11,6 +11,9 @@ from refusal.provenance import spec, stamp, verify
 def main(args):
     if repeated := [name for name in args.models if args.models.count(name) > 1]:
         raise UserError(f"--models: {repeated[0]} is given twice: name each model once")
+    results, folder = args.results.resolve(), args.output.parent.resolve()
+    if not results.is_relative_to(folder):
+        raise UserError(f"--output {args.output}: put it into {args.results} or above: it links the pages there")
     inputs = {f"{name}/{file}": args.results / name / file for name in args.models for file in _FILES}
     verify(inputs.values())
     read = {
@@ -28,9 +31,9 @@ def main(args):
 
     found = {}
     for name, (claims, table) in read.items():
-        page = args.results / name / "report.html"
+        page = results / name / "report.html"
         # relative, so that both can be moved together
-        found[name] = Findings(claims, table, page.relative_to(args.output.parent) if page.exists() else None)
+        found[name] = Findings(claims, table, page.relative_to(folder) if page.exists() else None)
     judge = next(iter(found.values())).claims["judge"]
     drawn = as_svg(compare({name: one.table for name, one in found.items()}, judge), "compare")
     alt = f"Harmful test prompts refused by {judge}: baseline, best single and best pair of each model"

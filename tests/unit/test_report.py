@@ -369,3 +369,7 @@ def test_compare_links_the_pages_that_are_there(study, page, tmp_path):
     with pytest.raises(UserError) as error:
         made.main(Namespace(**args | {"models": ["made", "made"]}))
     assert str(error.value) == "--models: made is given twice: name each model once"
+    with pytest.raises(UserError) as error:
+        made.main(Namespace(**args | {"output": tmp_path / "made/compare.html"}))
+    told = f"--output {tmp_path}/made/compare.html: put it into {tmp_path} or above: it links the pages there"
+    assert str(error.value) == told

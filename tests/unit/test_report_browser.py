@@ -201,6 +201,13 @@ def test_prompts_are_filtered_searched_and_walked_by_keys(opened):
     assert page.locator(".card").count() == 4
     page.locator(".card").last.get_by_role("button", name="Remove").click()
     assert page.locator(".card").count() == 3
+    for _ in range(3):
+        page.get_by_text("Add a combination").click()
+    page.get_by_label("Show").select_option("differs")
+    page.locator("#first").select_option("add-0")
+    page.locator("#second").select_option("random-k1-s0")
+    shown = page.locator(".card").evaluate_all("all => all.map((one) => one.getAttribute('aria-label'))")
+    assert (len(shown), shown[-2:]) == (6, ["Under add-0", "Under random-k1-s0"])
     page.get_by_label("harmless (12)").check()
     assert listed(page) == 12
 

@@ -149,17 +149,17 @@ function browse(data) {
 
   // What is filtered by is shown.
   function show(...ids) {
-    for (const id of ids.filter((one) => one && !cards.includes(one))) {
-      if (cards.length === MOST) cards.pop();
-      cards.push(id);
-    }
+    const added = [...new Set(ids)].filter((one) => !cards.includes(one));
+    while (cards.length + added.length > MOST) cards.splice(cards.findLastIndex((one) => !ids.includes(one)), 1);
+    cards.push(...added);
     select();
   }
 
   function filtered() {
     const filter = at("filter").value;
     if (["all", "disagree"].includes(filter)) select();
-    else show(at("first").value, filter === "differs" ? at("second").value : null);
+    else if (filter === "differs") show(at("first").value, at("second").value);
+    else show(at("first").value);
   }
 
   function step(by) {
