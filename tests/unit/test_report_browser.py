@@ -208,6 +208,7 @@ def test_prompts_are_filtered_searched_and_walked_by_keys(opened):
     page.locator("#second").select_option("random-k1-s0")
     shown = page.locator(".card").evaluate_all("all => all.map((one) => one.getAttribute('aria-label'))")
     assert (len(shown), shown[-2:]) == (6, ["Under add-0", "Under random-k1-s0"])
+    page.get_by_label("Show").select_option("all")
     page.get_by_label("harmless (12)").check()
     assert listed(page) == 12
 
