@@ -1,6 +1,7 @@
 """Refusals under each combination, with intervals, on every prompt set."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -34,7 +35,8 @@ def draw(tables: Tables) -> Drawn:
     sets = [prompts for prompts in tables.sets if tables.summary[tables.rate(prompts)].notna().any()]
     if not sets:
         return style.in_words(_TITLE, f"{tables.judge} has judged no responses.")
-    groups = [group for group in _groups(tables) if group]
+    judged = tables.summary[tables.summary[[tables.rate(prompts) for prompts in sets]].notna().any(axis=1)]
+    groups = [group for group in _groups(replace(tables, summary=judged)) if group]
     heights, names, y = {}, {}, 0.0
     for group in groups:
         for name, rows in group:
@@ -60,7 +62,7 @@ def draw(tables: Tables) -> Drawn:
     for axes in panels:
         axes.tick_params(axis="y", length=0)
     panels[len(panels) // 2].set_xlabel("refused")
-    style.legend(figure, tables.summary, chosen=bool(tables.picked))
+    style.legend(figure, judged, chosen=bool(tables.picked & set(judged.combination)))
     return Drawn(figure, _TITLE, *_words(tables, sets))
 
 
