@@ -315,9 +315,9 @@ class TestCosines:
         assert len(written) == 49
         assert (written[0, 0], written[0, 1], written[1, 0], written[2, 1]) == ("1.00", "−.95", "−.95", ".25")
         assert "of the first 7 of 7" in caption
-        assert "Of 21 pairs, 1 have a |cosine| of 0.9 or more" in caption
+        assert "A |cosine| of 0.9 or more: 1 of 21 pairs; the least alike" in caption
         assert ticks(axes.yaxis)[0] == f"0 (−{-int(made.ranking.position.iloc[0])}, {made.ranking.layer.iloc[0]})"
-        assert alt.endswith("1 of 21 pairs have a |cosine| of 0.9 or more.")
+        assert alt.endswith("a |cosine| of 0.9 or more in 1 of 21 pairs.")
 
     def test_no_more_than_can_be_read(self):
         made = tables(layers=80, positions=5, screened=False, max_kl=2.0)

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from refusal.combinations import BASELINE, CONTROLS
 from refusal.measured import ADDED
+from refusal.narration import controlled
 from refusal.plots import style
 from refusal.plots.style import FOREGROUND, Drawn
 from refusal.plots.tables import Tables, counted, listed, text
@@ -22,10 +23,6 @@ _CROWD = 10  # in a row
 _GAP = 0.6  # rows, between groups
 _SPREAD = 0.22  # rows, between the draws of a control
 
-_CONTROLS = {
-    "random": ("random direction",),
-    "shuffled": ("direction of shuffled labels", "directions of shuffled labels"),
-}
 _Row = tuple[str, pd.DataFrame]
 """A name, and the combinations that stand in that row."""
 
@@ -110,7 +107,7 @@ def _words(tables: Tables, sets: list[str]) -> tuple[str, str]:
     roles = tables.roles(rate) if "harmful" in sets else ""
     controls = tables.controls
     ranges = [
-        f"{_range(group[rate])} under {counted(size, *_CONTROLS[kind])}"
+        f"{_range(group[rate])} under {controlled(kind, size)}"
         for kind in CONTROLS
         for size, group in controls[controls.kind == kind].groupby("k")
         if rate in group and group[rate].notna().any()
