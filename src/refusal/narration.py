@@ -33,8 +33,7 @@ def narrate(table: pd.DataFrame, name: str, judge: str) -> str:
     lines += _chosen(rows, rate, judge)
     for (kind, size), group in rows[rows.kind.isin(_CONTROLS)].groupby(["kind", "k"]):
         values = ", ".join(_cell(row.get(f"{rate}_rate"), ".0%") or _UNKNOWN for _, row in group.iterrows())
-        what = _CONTROLS[kind].format(size, "s" * (size > 1))
-        lines.append(f"- Control: {what} ablated leaves {values} (one per draw).")
+        lines.append(f"- Control: {controlled(kind, size)} ablated leaves {values} (one per draw).")
     for index, row in rows[rows.kind == "addition"].iterrows():
         said = _said(row, f"harmless_{judge}_refusal")
         lines.append(f"- Adding the direction of rank {index[4:]} makes it refuse {said} of the harmless prompts.")
@@ -54,6 +53,11 @@ def narrate(table: pd.DataFrame, name: str, judge: str) -> str:
             " so fewer directions were ablated than named."
         )
     return "\n".join([*lines, "", *_table(table, judge), ""])
+
+
+def controlled(kind: str, size: int) -> str:
+    """What a control ablates: 2 random directions."""
+    return _CONTROLS[kind].format(size, "s" * (size > 1))
 
 
 def _chosen(rows: pd.DataFrame, rate: str, judge: str) -> list[str]:

@@ -13,6 +13,7 @@ import pytest
 from conftest import script
 from evidence import of, without
 from evidence import study as hand_made
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PatchCollection, QuadMesh
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
@@ -50,6 +51,10 @@ def lacking(part):
 def texts(axes):
     """Text -> place of what is written into axes, in data."""
     return {text.get_text(): text.get_position() for text in axes.texts}
+
+
+def title(axes):
+    return axes.get_title(loc="left")
 
 
 def labels(figure):
@@ -108,7 +113,7 @@ class TestEveryFigure:
         assert all(one.startswith(f"{name}-") for one in ids)
         used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', text))
         assert used <= set(ids)
-        assert not {one.tag for one in root.iter()} & {f"{SVG}style", f"{SVG}metadata", f"{SVG}script", f"{SVG}image"}
+        assert not {one.tag for one in root.iter()} & {f"{SVG}style", f"{SVG}metadata", f"{SVG}script"}
         # text is text
         assert any(one.tag == f"{SVG}text" for one in root.iter())
 
@@ -121,16 +126,15 @@ class TestEveryFigure:
     def test_marks_say_which_combination_they_are(self, drawn):
         root = ElementTree.fromstring(as_svg(drawn["costs"].figure, "costs"))
         said = {one.text for one in root.iter(f"{SVG}title")}
-        assert "0-2: 98% (95% 93% to 99%) complied with, +0.0202 nats" in said
+        assert "0-2: 98% (95% 93% to 99%) complied with, +0.0200 nats" in said
 
     @pytest.mark.parametrize(
         ("name", "made"),
         [
             ("refusals", lambda: large(2)),
-            ("refusals", lambda: large(7)),
-            ("refusals", lambda: large(19, layers=40)),
+            ("refusals", lambda: large(19, layers=40, max_kl=2.0)),
             ("matrix", lambda: large(2)),
-            ("matrix", lambda: large(19, layers=40)),
+            ("matrix", lambda: large(19, layers=40, max_kl=2.0)),
             ("scores", lambda: large(1, (1,), positions=5, layers=1, max_layer_share=1.0, min_induce=-9.0)),
             ("scores", lambda: large(1, (1,), positions=5, layers=20)),
             ("scores", lambda: large(1, (1,), positions=5, layers=80, screened=False, max_kl=2.0)),
@@ -141,11 +145,12 @@ class TestEveryFigure:
     def test_labels_neither_overlap_nor_leave_the_figure(self, name, made):
         figure = FIGURES[name](made()).figure
         as_svg(figure, name)  # lays it out
-        renderer, page = figure.canvas.get_renderer(), figure.bbox
+        renderer, page = FigureCanvasAgg(figure).get_renderer(), figure.bbox
         for axes in figure.axes:
             for axis in (axes.xaxis, axes.yaxis):
-                shown = [one.get_window_extent(renderer) for one in axis.get_ticklabels() if one.get_text()]
-                shown = [one for one in shown if one.width]
+                low, high = sorted(axis.get_view_interval())
+                inside = [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+                shown = [label.get_window_extent(renderer) for label in inside if label.get_visible()]
                 for first, second in pairwise(sorted(shown, key=lambda one: (one.x0, one.y0))):
                     apart = second.x0 >= first.x1 - 0.5 or second.y0 >= first.y1 - 0.5 or first.y0 >= second.y1 - 0.5
                     assert apart, (name, first, second)
@@ -160,8 +165,8 @@ class TestScores:
     def test_ranks_hatches_and_the_limit_of_layers(self):
         made = tables()
         figure, _, caption, alt = FIGURES["scores"](made)
-        induce, kl, bypass = (axes for axes in figure.axes if axes.get_title())
-        assert [axes.get_title().split(":")[0] for axes in (induce, kl, bypass)] == ["induce", "kl", "bypass"]
+        induce, kl, bypass = (axes for axes in figure.axes if title(axes))
+        assert [title(axes).split(":")[0] for axes in (induce, kl, bypass)] == ["induce", "kl", "bypass"]
         ranked = made.ranking[made.ranking["rank"].notna()]
         assert texts(bypass) == {str(int(row["rank"])): (row.layer, row.position + 2) for _, row in ranked.iterrows()}
         # each panel has those that have fallen by then: zero directions, low induce (layer 1), high kl, late layers
@@ -178,7 +183,7 @@ class TestScores:
 
     def test_cells_that_a_full_sweep_scored_have_their_colour_and_the_hatch(self):
         figure = FIGURES["scores"](tables(screened=False)).figure
-        bypass = next(axes for axes in figure.axes if axes.get_title().startswith("bypass"))
+        bypass = next(axes for axes in figure.axes if title(axes).startswith("bypass"))
         (mesh,) = (one for one in bypass.collections if isinstance(one, QuadMesh))
         assert mesh.get_array().count() == 14  # all but the zero directions
         assert hatched(bypass, "////") == 4
@@ -196,7 +201,7 @@ class TestScores:
     def test_candidates_of_several_sources_have_rows_of_their_own(self):
         made = tables()
         other = made.ranking.assign(source="pca", rank=pd.array([pd.NA] * 16, dtype="Int64"), kept=False, reason="x")
-        figure = FIGURES["scores"](replace(made, ranking=pd.concat([made.ranking, other]))).figure
+        figure = FIGURES["scores"](replace(made, ranking=pd.concat([made.ranking, other], ignore_index=True))).figure
         assert ticks(figure.axes[0].yaxis) == ["mean_difference -2", "mean_difference -1", "pca -2", "pca -1"]
 
 
@@ -242,7 +247,7 @@ class TestRefusals:
     def test_rows_by_size_then_bypass_controls_in_a_row_each(self, drawn):
         figure, _, caption, _ = drawn["refusals"]
         harmful, harmless = figure.axes
-        assert (harmful.get_title(), harmless.get_title()) == ("harmful (n = 100)", "harmless (n = 100)")
+        assert (title(harmful), title(harmless)) == ("harmful (n = 100)", "harmless (n = 100)")
         assert ticks(harmful.yaxis) == [
             "none", "0", "1", "2", "0-2", "0-1", "1-2", "1 random", "2 random", "add-0",
         ]  # fmt: skip
@@ -258,7 +263,7 @@ class TestRefusals:
         assert "Invalid verdicts count as not refused: at most 0% (harmful)." in caption
 
     def test_of_many_the_best_on_val_have_rows_and_the_others_share_one(self):
-        made = large(19, layers=40)
+        made = large(19, layers=40, max_kl=2.0)
         figure, _, caption, _ = FIGURES["refusals"](made)
         names = ticks(figure.axes[0].yaxis)
         assert names[-1] == "150 others"
@@ -270,12 +275,18 @@ class TestRefusals:
         bare = FIGURES["refusals"](tables(lacking("verdicts")))
         assert bare.caption == "substring has judged no responses."
 
+    def test_what_was_not_judged_has_no_row(self):
+        evidence = hand_made()
+        figure, _, caption, _ = FIGURES["refusals"](tables(evidence | {"0": without(evidence["0"], "verdicts")}))
+        assert "0" not in ticks(figure.axes[0].yaxis)
+        assert "best single on val, 0, not measured" in caption
+
 
 class TestCosts:
     def test_a_panel_a_corpus_and_what_is_beyond_its_scale(self, drawn):
         figure, _, caption, _ = drawn["costs"]
         (axes,) = figure.axes  # this evidence has no KL
-        assert axes.get_title() == "CE on text, above none"
+        assert title(axes) == "CE on text, above none"
         assert axes.get_xscale() == "linear"
         assert {text.get_text() for text in axes.texts} == {"0", "0-2"}
         assert not any(said.startswith("add-0") for said in points(axes))
@@ -286,7 +297,7 @@ class TestCosts:
     def test_kl_is_a_panel_where_it_was_measured(self):
         scored = {name: replace(one, scores=one.scores | {"kl": 0.02}) for name, one in hand_made().items()}
         figure, _, caption, _ = FIGURES["costs"](tables(scored))
-        assert [axes.get_title() for axes in figure.axes] == ["CE on text, above none", "KL on harmless val prompts"]
+        assert [title(axes) for axes in figure.axes] == ["CE on text, above none", "KL on harmless val prompts"]
         assert "; without: KL." in caption
 
     def test_without_costs_it_says_so(self):
@@ -304,16 +315,16 @@ class TestCosines:
         assert len(written) == 49
         assert (written[0, 0], written[0, 1], written[1, 0], written[2, 1]) == ("1.00", "−.95", "−.95", ".25")
         assert "of the first 7 of 7" in caption
-        assert "Of 21 pairs, 1 have a |cosine| of 0.9 or more" in caption
+        assert "A |cosine| of 0.9 or more: 1 of 21 pairs; the least alike" in caption
         assert ticks(axes.yaxis)[0] == f"0 (−{-int(made.ranking.position.iloc[0])}, {made.ranking.layer.iloc[0]})"
-        assert alt.endswith("1 of 21 pairs have a |cosine| of 0.9 or more.")
+        assert alt.endswith("a |cosine| of 0.9 or more in 1 of 21 pairs.")
 
     def test_no_more_than_can_be_read(self):
         made = tables(layers=80, positions=5, screened=False, max_kl=2.0)
-        assert FIGURES["cosines"](made).caption.count("of the first 10 of 315") == 1
+        assert FIGURES["cosines"](made).caption.count("of the first 10 of 310") == 1
         named = hand_made(**{"0-120": of("0-120", 0, -9.0)})
         made = tables(named, layers=80, positions=5, screened=False, max_kl=2.0)
-        assert FIGURES["cosines"](made).caption.count("of the first 40 of 315") == 1
+        assert FIGURES["cosines"](made).caption.count("of the first 40 of 310") == 1
 
     def test_one_ranked_candidate(self):
         made = tables()
@@ -326,13 +337,13 @@ class TestPromises:
     def test_val_against_test(self, drawn):
         figure, _, caption, alt = drawn["promises"]
         bypass, shares = figure.axes
-        assert (bypass.get_title(), shares.get_title()) == ("by bypass", "by refusals on val")
+        assert (title(bypass), title(shares)) == ("by bypass", "by refusals on val")
         said = next(one for one in points(bypass) if one.startswith("0-2"))
         assert points(bypass)[said] == (pytest.approx(-6.0, abs=0.1), 0.02)
         assert points(shares)[said] == (0.0, 0.02)
-        assert "Over 6 ablations Spearman's rho of bypass and refusals on test is 0.77." in caption
+        assert "Over 6 ablations Spearman's rho of bypass and refusals on test is 0.66." in caption
         assert "left on test beyond what val promised: 0 +" in caption
-        assert alt.endswith("Spearman's rho of bypass and refusals is 0.77 over ablations.")
+        assert alt.endswith("Spearman's rho of bypass and refusals is 0.66 over ablations.")
 
     def test_without_scores_it_says_so(self):
         bare = FIGURES["promises"](tables(lacking("scores")))
@@ -341,7 +352,7 @@ class TestPromises:
     def test_of_a_run_without_scores_by_prompt_bypass_is_there(self):
         evidence = {name: replace(one, scores={"bypass": one.scores["bypass"]}) for name, one in hand_made().items()}
         figure, _, caption, _ = FIGURES["promises"](tables(evidence))
-        assert [axes.get_title() for axes in figure.axes] == ["by bypass"]
+        assert [title(axes) for axes in figure.axes] == ["by bypass"]
         assert "diagonal" not in caption
 
 
@@ -386,7 +397,8 @@ class TestCompare:
 
 class TestScript:
     @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory):
+    @classmethod
+    def folder(cls, tmp_path_factory):
         """Tables of a study of one judge, as CSV, and its plots beside them."""
         folder = tmp_path_factory.mktemp("study")
         made = tables()

@@ -104,6 +104,9 @@ def test_a_run_of_scores_and_directions_alone_made_with_other_filters(project, t
     assert {one["answer"] for one in json.loads((folder / "claims.json").read_text())["claims"]} == {"not measurable"}
     assert not (folder / "agreement.csv").exists()
     assert "could not be measured" in (folder / "report.html").read_text()
+    captions = json.loads((folder / "plots/captions.json").read_text())
+    assert captions["refusals"]["caption"] == "published has judged no responses."
+    assert captions["scores"]["caption"].startswith("Each cell is a candidate: ")
     table = pd.read_csv(folder / "ranking.csv")
     kept = table[table["rank"].notna()].sort_values("rank")
     expected = published_filter(score_table(), LAYERS, max_kl=0.3, min_induce=-1.0)

@@ -50,7 +50,7 @@ def _figures(figure: SubFigure, pairs: pd.DataFrame) -> None:
     names = list(dict.fromkeys(zip(pairs["first"], pairs.second, strict=True)))
     sets = [one for one in _SETS if (pairs["set"] == one).any()]
     for axes, column in zip(panels, ("agreement", "kappa"), strict=True):
-        for _, row in pairs.iterrows():
+        for _, row in pairs[pairs[column].notna()].iterrows():
             y = names.index((row["first"], row.second)) + (sets.index(row["set"]) - (len(sets) - 1) / 2) * 0.18
             mark = _SETS[row["set"]]
             said = f"{row['first']} and {row.second}, {row['set']}: {column} {row[column]:.2f}, n = {row.valid}"
@@ -60,7 +60,7 @@ def _figures(figure: SubFigure, pairs: pd.DataFrame) -> None:
         axes.set_ylim(len(names) - 0.5, -0.5)
     style.percent_axis(panels[0].xaxis)
     panels[0].set(xlim=(min(0.5, pairs.agreement_low.min()) - 0.02, 1.02), title="same verdict")
-    panels[1].set(xlim=(min(0.0, pairs.kappa_low.min()) - 0.04, 1.04), title="Cohen's kappa: beyond chance")
+    panels[1].set(xlim=(min(0.0, pairs.kappa_low.min()) - 0.04, 1.04), title="Cohen's kappa")
     panels[0].set_yticks(range(len(names)), [f"{first}\n{second}" for first, second in names])
     for axes in panels:
         axes.tick_params(axis="y", length=0, labelsize=SMALL)

@@ -62,14 +62,14 @@ def _words(values: np.ndarray, ranked: int) -> tuple[str, str]:
     caption = text(
         f"Cosine between the directions of two ranks, of the first {count} of {ranked}. Near 1 or -1 two ranks are one"
         " direction found at two places: ablating both is ablating one. Near 0 they are independent.",
-        f"Of {counted(len(sizes), 'pair')}, {near} have a |cosine| of {_NEAR:g} or more; the least alike are"
+        f"A |cosine| of {_NEAR:g} or more: {near} of {counted(len(sizes), 'pair')}; the least alike are"
         f" {rows[least]} and {columns[least]} ({values[rows[least], columns[least]]:+.2f}).",
         "Candidates of neighbouring layers and positions are mostly alike, so that the first ranks may be copies of the"
         " best one (`ranking.mode: diverse` takes the next unlike those taken).",
         "Not shown: what a direction does, and how long it is; two that differ may still act on the same thing.",
     )
     alt = (
-        f"Matrix of cosines between the first {count} ranked directions: {near} of {counted(len(sizes), 'pair')} have a"
-        f" |cosine| of {_NEAR:g} or more."
+        f"Matrix of cosines between the first {count} ranked directions: a |cosine| of"
+        f" {_NEAR:g} or more in {near} of {counted(len(sizes), 'pair')}."
     )
     return caption, alt

@@ -26,9 +26,7 @@ def draw(tables: Tables) -> Drawn:
         cost for cost in costs if up in rows and rows.loc[rows.kind != "none", [cost, up]].notna().all(axis=1).any()
     ]
     if not shown:
-        return style.in_words(
-            _TITLE, "No ablation has both a cost (CE on some corpus, or KL) and verdicts on harmful prompts."
-        )
+        return style.in_words(_TITLE, "No ablation has both verdicts on harmful prompts and a cost (CE or KL).")
     lines = -(-len(shown) // 2)
     figure = style.new_figure(2.3 * lines + 0.8)
     panels = figure.subplots(lines, min(2, len(shown)), sharey=True, squeeze=False).flatten()

@@ -19,9 +19,7 @@ def draw(tables: Tables) -> Drawn:
     up, rows = tables.rate(), tables.ablated
     shown = [column for column in _PANELS if up in rows and _known(tables, column).any()]
     if not shown:
-        return style.in_words(
-            _TITLE, "No combination has both scores on val prompts and verdicts on harmful test prompts."
-        )
+        return style.in_words(_TITLE, "No combination has both verdicts on harmful prompts and scores on val prompts.")
     figure = style.new_figure(3.4)
     panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     for axes, column in zip(panels, shown, strict=True):

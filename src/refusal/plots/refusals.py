@@ -1,6 +1,7 @@
 """Refusals under each combination, with intervals, on every prompt set."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ from matplotlib.axes import Axes
 
 from refusal.combinations import BASELINE, CONTROLS
 from refusal.measured import ADDED
+from refusal.narration import controlled
 from refusal.plots import style
 from refusal.plots.style import FOREGROUND, Drawn
 from refusal.plots.tables import Tables, counted, listed, text
@@ -21,10 +23,6 @@ _CROWD = 10  # in a row
 _GAP = 0.6  # rows, between groups
 _SPREAD = 0.22  # rows, between the draws of a control
 
-_CONTROLS = {
-    "random": ("random direction",),
-    "shuffled": ("direction of shuffled labels", "directions of shuffled labels"),
-}
 _Row = tuple[str, pd.DataFrame]
 """A name, and the combinations that stand in that row."""
 
@@ -34,7 +32,8 @@ def draw(tables: Tables) -> Drawn:
     sets = [prompts for prompts in tables.sets if tables.summary[tables.rate(prompts)].notna().any()]
     if not sets:
         return style.in_words(_TITLE, f"{tables.judge} has judged no responses.")
-    groups = [group for group in _groups(tables) if group]
+    judged = tables.summary[tables.summary[[tables.rate(prompts) for prompts in sets]].notna().any(axis=1)]
+    groups = [group for group in _groups(replace(tables, summary=judged)) if group]
     heights, names, y = {}, {}, 0.0
     for group in groups:
         for name, rows in group:
@@ -60,7 +59,7 @@ def draw(tables: Tables) -> Drawn:
     for axes in panels:
         axes.tick_params(axis="y", length=0)
     panels[len(panels) // 2].set_xlabel("refused")
-    style.legend(figure, tables.summary, chosen=bool(tables.picked))
+    style.legend(figure, judged, chosen=bool(tables.picked & set(judged.combination)))
     return Drawn(figure, _TITLE, *_words(tables, sets))
 
 
@@ -108,7 +107,7 @@ def _words(tables: Tables, sets: list[str]) -> tuple[str, str]:
     roles = tables.roles(rate) if "harmful" in sets else ""
     controls = tables.controls
     ranges = [
-        f"{_range(group[rate])} under {counted(size, *_CONTROLS[kind])}"
+        f"{_range(group[rate])} under {controlled(kind, size)}"
         for kind in CONTROLS
         for size, group in controls[controls.kind == kind].groupby("k")
         if rate in group and group[rate].notna().any()

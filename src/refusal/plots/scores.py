@@ -139,6 +139,7 @@ def _words(tables: Tables, table: pd.DataFrame, found: list[str]) -> tuple[str, 
     ranked = table[table["rank"].notna()].sort_values("rank")
     best = ranked.iloc[0]
     falls = found and listed(f"{(table.why == why).sum()} ({why})" for why in found)
+    limit, layers = tables.filters.layer_limit, tables.filters.layers
     empty = int(table[list(SWEPT)].isna().any(axis=1).sum())
     title = "Scores of candidate directions over position and layer, and the filters"
     caption = text(
@@ -149,8 +150,8 @@ def _words(tables: Tables, table: pd.DataFrame, found: list[str]) -> tuple[str, 
         empty
         and f"Without colour: not scored ({counted(empty, 'candidate')}), since there is no direction, or since"
         " the sweep stops at the first filter that a candidate misses.",
-        f"Dashed: layers from {tables.filters.layer_limit} of {tables.filters.layers} on are too late. Lines in the"
-        " colour bars: the thresholds; of bypass 0, below which a refusal is less likely than not to start.",
+        limit < layers and f"Dashed: layers from {limit} on, of {layers}, are too late.",
+        "Lines in the colour bars: thresholds; of bypass 0, below which a refusal is less likely than not to start.",
         f"Rank 0 is position {best.position}, layer {best.layer}: bypass {best.bypass:.2f}, induce {best.induce:.2f},"
         f" kl {best.kl:.2g} nats.",
         "Means over val prompts, without intervals: neighbours in rank may differ by chance. Not shown: test prompts,"

@@ -1,6 +1,6 @@
 """What figures share: colours that colour-blind readers tell apart, a mark for each kind of combination, legends."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, NamedTuple
@@ -88,7 +88,7 @@ _KINDS = {
     "addition": Mark(">", PURPLE, "direction added"),
     "subtraction": Mark("<", ORANGE, "direction subtracted"),
 }
-CHOSEN = "filled: chosen on val"
+_CHOSEN = "filled: chosen on val"
 
 
 @contextmanager
@@ -128,8 +128,8 @@ def mark_of(row: pd.Series) -> Mark:
 
 def put(
     axes: Axes, row: pd.Series, x: str | float, y: str | float, said: str, *, filled: bool = False, faint: bool = False
-) -> bool:
-    """Put the mark of a combination, with intervals of the columns; whether there was anything to put.
+) -> None:
+    """Put the mark of a combination, with its intervals; nothing where it has no place.
 
     Args:
         x, y: columns whose bounds are `..._low`, `..._high` (of a rate, without `_rate`), or a place on the axis.
@@ -139,7 +139,7 @@ def put(
     places = [_place(row, one) for one in (x, y)]
     (across, *width), (up, *height) = places
     if pd.isna(across) or pd.isna(up):
-        return False
+        return
     mark = mark_of(row)
     look = {
         "color": mark.color,
@@ -152,11 +152,8 @@ def put(
         axes.plot(width, [up, up], **look)
     if not any(pd.isna(height)):
         axes.plot([across, across], height, **look)
-    face = filled or row.kind == "none"
-    axes.plot(
-        across, up, gid=f"{TOOLTIP}{said}", zorder=5 if filled else 3, alpha=0.6 if faint else 1, **drawn_as(mark, face)
-    )
-    return True
+    drawn = drawn_as(mark, filled or row.kind == "none") | {"alpha": 0.6 if faint else 1, "zorder": 5 if filled else 3}
+    axes.plot(across, up, gid=f"{TOOLTIP}{said}", **drawn)
 
 
 def drawn_as(mark: Mark, filled: bool) -> dict[str, Any]:
@@ -165,14 +162,14 @@ def drawn_as(mark: Mark, filled: bool) -> dict[str, Any]:
     return {"marker": mark.marker, "color": mark.color, "markerfacecolor": face, "linestyle": "none"}
 
 
-def legend(figure: Figure, rows: pd.DataFrame, columns: int = 3, chosen: bool = True, more: Iterable = ()) -> None:
-    """Below the figure, the marks of the rows that are in it; `more`: other handles."""
+def legend(figure: Figure, rows: pd.DataFrame, chosen: bool) -> None:
+    """Below the figure, the marks of the rows that are in it, and whether some are filled since they were chosen."""
     marks = dict.fromkeys(mark_of(row) for _, row in rows.iterrows())
     known = [mark for mark in (_KINDS["none"], *_SIZES.values(), *_KINDS.values()) if marks.pop(mark, False) is None]
     handles = [Line2D([], [], label=one.label, **drawn_as(one, one.marker == "D")) for one in known]
     if chosen:
-        handles.append(Line2D([], [], label=CHOSEN, **drawn_as(_SIZES[1], True)))
-    figure.legend(handles=[*handles, *more], loc="outside lower center", ncols=columns)
+        handles.append(Line2D([], [], label=_CHOSEN, **drawn_as(_SIZES[1], True)))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
 
 
 def percent_axis(axis: Any, step: float = 0.25) -> None:

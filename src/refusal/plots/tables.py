@@ -62,6 +62,7 @@ class Tables:
 
     @cached_property
     def controls(self) -> pd.DataFrame:
+        """Rows of controls."""
         return self.summary[self.summary.kind.isin(CONTROLS)]
 
     def row(self, combination: str) -> pd.Series:
@@ -73,9 +74,9 @@ class Tables:
         return self.summary.set_index("combination", drop=False)
 
     def n(self, prompts: str = "harmful") -> str:
-        """How many prompts a set has, in words; a number if all combinations were judged on as many."""
-        counts = sorted(set(self.summary.get(f"{prompts}_n", pd.Series(dtype=float)).dropna().astype(int)))
-        return f"n = {' to '.join(map(str, dict.fromkeys([counts[0], counts[-1]])))}" if counts else "none"
+        """How many prompts of a set were judged: n = 100, or from the fewest to the most under a combination."""
+        counts = self.summary[f"{prompts}_n"].dropna().astype(int)
+        return f"n = {' to '.join(map(str, dict.fromkeys([counts.min(), counts.max()])))}"
 
     def said(self, combination: str, column: str) -> str:
         """A rate with its interval: 39% (95% 30% to 49%)."""
@@ -95,8 +96,8 @@ class Tables:
         return "; ".join(f"{words[role].format(name)} {self.said(name, column)}" for role, name in self.chosen.items())
 
 
-def text(*sentences: str | bool | int) -> str:
-    """The sentences that there are."""
+def text(*sentences: object) -> str:
+    """The sentences that there are; others are false."""
     return " ".join(filter(None, sentences))
 
 
