@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # The results of the planted organism: about two minutes of training, then the study.
 demo: $(VENV)/installed
-	snakemake --cores $(CORES) --quiet host rules reason -- $(addprefix results/tiny/,summary.csv claims.json agreement.csv)
+	snakemake --cores $(CORES) --quiet host rules reason -- $(addprefix results/tiny/,summary.csv claims.json agreement.csv report.html)
 	@echo; cat results/tiny/claims.md; echo; cat results/tiny/summary.md
 
 test: lint

@@ -31,6 +31,8 @@ include: "workflow/rules/summary.smk"
 include: "workflow/rules/metrics.smk"
 include: "workflow/rules/claims.smk"
 include: "workflow/rules/agreement.smk"
+include: "workflow/rules/plots.smk"
+include: "workflow/rules/report.smk"
 
 
 onsuccess:

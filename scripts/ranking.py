@@ -1,11 +1,14 @@
 """Filter the candidates and give them ranks. Runs no model."""
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from refusal import cli
 from refusal.artifacts import read_table, read_tensors, write_table, write_tensors
+from refusal.directions import cosines
 from refusal.filters import Filters
 from refusal.identity import layers
 from refusal.provenance import spec, stamp
@@ -26,12 +29,15 @@ def main(args):
     ]
     kept = np.ascontiguousarray(directions[list(top.index)])
     write_tensors(args.top_directions, {"directions": kept}, {"candidates": places})
+    alike = cosines(kept)
+    pairs = [(first, second, alike[first, second]) for first, second in combinations(range(len(kept)), 2)]
+    write_table(args.cosines, pd.DataFrame(pairs, columns=["rank", "other", "cosine"]))
     inputs = {"scores": args.scores, "directions": args.directions, "model": args.model}
     if args.conditional:
         inputs["conditional_scores"] = args.conditional
     parameters = {"mode": args.mode, "max_cosine": args.max_cosine, "filters": vars(filters)}
     made = spec("ranking", parameters, inputs)
-    for path in (args.output, args.top_directions):
+    for path in (args.output, args.top_directions, args.cosines):
         stamp(path, made, inputs)
     cli.log.info("%d of %d candidates ranked by %s", len(top), len(table), args.mode)
 
@@ -47,6 +53,7 @@ def parser():
     cli.filter_flags(made)
     made.add_argument("--output", type=Path, required=True, help="ranking.csv")
     made.add_argument("--top-directions", type=Path, required=True, help="top_directions.safetensors, to write")
+    made.add_argument("--cosines", type=Path, required=True, help="cosines.csv, to write: of every two ranks")
     return made
 
 

@@ -1,5 +1,5 @@
-# A run folder of the published scripts (andyrdt/refusal_direction) -> ranking, judgements, summary, claims, agreement.
-# No model is needed.
+# A run folder of the published scripts (andyrdt/refusal_direction) -> ranking, judgements, summary, claims, agreement,
+# plots, page. No model is needed.
 #
 #     snakemake --snakefile workflow/published.smk --cores 1 --config run=DIR name=NAME
 #
@@ -54,6 +54,7 @@ rule ranking:
     output:
         table=results("ranking.csv"),
         directions=results("top_directions.safetensors"),
+        cosines=results("cosines.csv"),
     log:
         f"{LOGS}/ranking.log",
     localrule: True
@@ -64,7 +65,7 @@ rule ranking:
         filters=filter_flags,
     shell:
         "python scripts/ranking.py --model {input.model} --scores {input.scores} --directions {input.directions}"
-        " {params.filters} --output {output.table} --top-directions {output.directions} --log {log}"
+        " {params.filters} --output {output.table} --top-directions {output.directions} --cosines {output.cosines} --log {log}"
 
 
 # The published scripts ablate one direction, at every layer's input too: `sequential` names their way of it.
@@ -175,6 +176,59 @@ rule agreement:
     shell:
         "python scripts/agreement.py --name {params.name} --judgements {input.judgements:q} --output {output.table}"
         " --words {output.words} --log {log}"
+
+
+rule plots:
+    input:
+        summary=results("summary.csv"),
+        ranking=results("ranking.csv"),
+        cosines=results("cosines.csv"),
+        agreement=AGREEMENT,
+    output:
+        [results(file) for file in PLOTS],
+    log:
+        f"{LOGS}/plots.log",
+    localrule: True
+    conda:
+        "envs/refusal.yaml"
+    params:
+        code=code_version("plots"),
+        judge=JUDGES[0],
+        filters=filter_flags,
+        agreement=lambda _, input: ["--agreement", *input.agreement] if input.agreement else [],
+        folder=lambda _, output: Path(output[0]).parent,
+    shell:
+        "python scripts/plots.py --summary {input.summary} --ranking {input.ranking} --cosines {input.cosines}"
+        " {params.agreement} --judge {params.judge} {params.filters} --output-dir {params.folder} --log {log}"
+
+
+rule report:
+    input:
+        page_files(),
+        claims=results("claims.json"),
+        summary=results("summary.csv"),
+        ranking=results("ranking.csv"),
+        description=results("model.json"),
+        agreement=AGREEMENT,
+        captions=results("plots/captions.json"),
+        plots=[results(f"plots/{name}.svg") for name in plots.NAMES],
+        judgements=VERDICTS,
+        completions=[completions(prompts) for prompts in ANSWERED],
+    output:
+        results("report.html"),
+    log:
+        f"{LOGS}/report.log",
+    localrule: True
+    conda:
+        "envs/refusal.yaml"
+    params:
+        code=code_version("report"),
+        name=config["name"],
+        agreement=lambda _, input: ["--agreement", *input.agreement] if input.agreement else [],
+    shell:
+        "python scripts/report.py --name {params.name} --claims {input.claims} --summary {input.summary}"
+        " --ranking {input.ranking} --model {input.description} {params.agreement:q} --plots {input.captions}"
+        f" --judgements {{input.judgements:q}} --times {LOGS} --output {{output}} --log {{log}}"
 
 
 onerror:

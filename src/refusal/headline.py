@@ -17,13 +17,6 @@ def headline(table: pd.DataFrame, judge: str) -> dict[str, dict[str, float]]:
         table: the summary.
         judge: whose refusal rates are shown.
     """
-    rows = {"baseline": table[table.combination == BASELINE]}
-    for name, size in _SIZES.items():
-        # of effective rank: a pair of near-copies is one direction twice
-        distinct = (table.kind == "ablation") & (table.k == size) & (table.effective_rank == size)
-        scored = table[distinct & table.bypass.notna()]
-        # stable: ties go to the better rank
-        rows[name] = scored.sort_values("bypass", kind="stable").head(1)
     columns = [f"harmful_{judge}_refusal_{side}" for side in ("rate", "low", "high")]
     columns += [f"{delta}{side}" for delta in cost_columns(table) for side in ("", "_low", "_high")]
     return {
@@ -32,6 +25,18 @@ def headline(table: pd.DataFrame, judge: str) -> dict[str, dict[str, float]]:
             for column in columns
             if column in row and pd.notna(row[column])
         }
-        for name, found in rows.items()
+        for name, found in chosen(table).items()
         for _, row in found.iterrows()
     }
+
+
+def chosen(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Of a summary, `baseline`, `best_single` and `best_pair`: their row, or none."""
+    rows = {"baseline": table[table.combination == BASELINE]}
+    for name, size in _SIZES.items():
+        # of effective rank: a pair of near-copies is one direction twice
+        distinct = (table.kind == "ablation") & (table.k == size) & (table.effective_rank == size)
+        scored = table[distinct & table.bypass.notna()]
+        # stable: ties go to the better rank
+        rows[name] = scored.sort_values("bypass", kind="stable").head(1)
+    return rows

@@ -4,7 +4,7 @@ import pandas as pd
 
 from refusal.combinations import BASELINE
 from refusal.measured import HARDLY
-from refusal.summary import cost_columns
+from refusal.summary import cost_columns, judged_sets
 
 _UNKNOWN = "a share that was not measured"
 
@@ -26,22 +26,23 @@ def narrate(table: pd.DataFrame, name: str, judge: str) -> str:
             "- **It hardly refuses by itself**: there is little refusal for an ablation to remove, so differences"
             " between combinations below are no evidence of what mediates refusal."
         )
-    for prompts in _sets(rows, judge):
+    for prompts in judged_sets(rows, judge):
         if prompts != "harmful":
             said = _said(baseline, f"{prompts}_{judge}_refusal")
             lines.append(f"- It refuses {said} of the {prompts} ones (over-refusal).")
     lines += _chosen(rows, rate, judge)
     for (kind, size), group in rows[rows.kind.isin(_CONTROLS)].groupby(["kind", "k"]):
         values = ", ".join(_cell(row.get(f"{rate}_rate"), ".0%") or _UNKNOWN for _, row in group.iterrows())
-        what = _CONTROLS[kind].format(size, "s" * (size > 1))
-        lines.append(f"- Control: {what} ablated leaves {values} (one per draw).")
+        lines.append(f"- Control: {controlled(kind, size)} ablated leaves {values} (one per draw).")
     for index, row in rows[rows.kind == "addition"].iterrows():
         said = _said(row, f"harmless_{judge}_refusal")
         lines.append(f"- Adding the direction of rank {index[4:]} makes it refuse {said} of the harmless prompts.")
     for index, row in rows[rows.kind == "subtraction"].iterrows():
         said = _said(row, rate)
         lines.append(f"- Subtracting the direction of rank {index[4:]} leaves {said} of the harmful prompts refused.")
-    shares = {prompts: rows[f"{prompts}_{judge}_invalid_rate"] * rows[f"{prompts}_n"] for prompts in _sets(rows, judge)}
+    shares = {
+        prompts: rows[f"{prompts}_{judge}_invalid_rate"] * rows[f"{prompts}_n"] for prompts in judged_sets(rows, judge)
+    }
     invalid = {prompts: round(float(share.sum())) for prompts, share in shares.items()}
     counts = ", ".join(f"{count} on {prompts}" for prompts, count in invalid.items())
     lines.append(f"- Invalid verdicts, all combinations: {counts or 'no verdicts at all'}.")
@@ -52,6 +53,11 @@ def narrate(table: pd.DataFrame, name: str, judge: str) -> str:
             " so fewer directions were ablated than named."
         )
     return "\n".join([*lines, "", *_table(table, judge), ""])
+
+
+def controlled(kind: str, size: int) -> str:
+    """What a control ablates: 2 random directions."""
+    return _CONTROLS[kind].format(size, "s" * (size > 1))
 
 
 def _chosen(rows: pd.DataFrame, rate: str, judge: str) -> list[str]:
@@ -94,7 +100,7 @@ def _span(row: pd.Series, column: str, form: str) -> str:
 
 
 def _table(table: pd.DataFrame, judge: str) -> list[str]:
-    rates = [f"{name}_{judge}_refusal_rate" for name in _sets(table, judge)]
+    rates = [f"{name}_{judge}_refusal_rate" for name in judged_sets(table, judge)]
     deltas = cost_columns(table)
     heads = ["combination", "k", "rank", "bypass", "kl", *(c.split("_")[0] + " refused" for c in rates), *deltas]
     lines = ["| " + " | ".join(heads) + " |", "|" + " ---: |" * len(heads)]
@@ -106,14 +112,6 @@ def _table(table: pd.DataFrame, judge: str) -> list[str]:
         cells += [_cell(row[column], "+.4f") + _span(row, column, "+.4f") for column in deltas]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
-
-
-def _sets(table: pd.DataFrame, judge: str) -> list[str]:
-    """Prompt sets that the judge has verdicts on, in the table's order."""
-    end = f"_{judge}_refusal_rate"
-    found = [column.removesuffix(end) for column in table if column.endswith(end)]
-    # another judge's name may end with this one's
-    return [prompts for prompts in found if f"{prompts}_n" in table]
 
 
 def _bound(rate: str, side: str) -> str:

@@ -129,6 +129,18 @@ def verify(paths: Iterable[Path]) -> None:
             waiting.append(source)
 
 
+def lineage(paths: Iterable[Path]) -> dict[Path, Any]:
+    """Each file and all that it was made from, back to the sources -> its record; of a source, which has none, None."""
+    found: dict[Path, Any] = {}
+    waiting = [Path(path) for path in paths]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found[path] = read_json(sidecar(path)) if sidecar(path).exists() else None
+            waiting += [ROOT / used["path"] for used in (found[path] or {"inputs": {}})["inputs"].values()]
+    return found
+
+
 def orphans(results: Path) -> list[Path]:
     """Files below `results` that were made from one below it that is gone, directly or through others."""
     results = results.resolve()

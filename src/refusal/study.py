@@ -13,7 +13,7 @@ from refusal.errors import UserError
 from refusal.provenance import ROOT
 
 SPLITS = ("train", "val", "test")
-_KINDS = ("harmful", "harmless", "borderline")
+KINDS = ("harmful", "harmless", "borderline")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Study:
         """KIND_SPLIT (harmful_train, ...) -> file that it is sampled from."""
         sets = self.settings["prompts"]
         return MappingProxyType(
-            {f"{kind}_{split}": sets[kind][split] for kind in _KINDS for split in (sets[kind] or ())}
+            {f"{kind}_{split}": sets[kind][split] for kind in KINDS for split in (sets[kind] or ())}
         )
 
     @property
@@ -45,7 +45,7 @@ class Study:
     @property
     def test_sets(self) -> tuple[str, ...]:
         """Kinds of prompts that are completed and judged."""
-        return tuple(kind for kind in _KINDS if f"{kind}_test" in self.prompt_files)
+        return tuple(kind for kind in KINDS if f"{kind}_test" in self.prompt_files)
 
 
 def read_study(config: Mapping[str, Any], name: str, root: Path = ROOT) -> Study:

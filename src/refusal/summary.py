@@ -84,6 +84,14 @@ def cost_columns(table: pd.DataFrame) -> list[str]:
     return [column for column in table if column.endswith("_delta") and f"{column}_low" in table]
 
 
+def judged_sets(table: pd.DataFrame, judge: str) -> list[str]:
+    """Prompt sets that the judge has verdicts on, in the table's order."""
+    end = f"_{judge}_refusal_rate"
+    found = [column.removesuffix(end) for column in table if column.endswith(end)]
+    # another judge's name may end with this one's
+    return [prompts for prompts in found if f"{prompts}_n" in table]
+
+
 def _bounds(column: str, bounds: tuple[float, float] | None) -> dict[str, float]:
     low, high = bounds or (nan, nan)
     return {f"{column}_low": low, f"{column}_high": high}

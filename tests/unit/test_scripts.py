@@ -120,6 +120,7 @@ def ranked(tmp_path, directions):
     run(
         "ranking", "--model", tmp_path / "model.json", "--scores", tmp_path / "scores.csv", "--directions", directions,
         "--output", tmp_path / "ranking.csv", "--top-directions", tmp_path / "top.safetensors",
+        "--cosines", tmp_path / "cosines.csv",
     )  # fmt: skip
     return tmp_path
 
@@ -136,7 +137,10 @@ class TestRankingAndBases:
         ]
         raw = read_tensors(ranked / "d.safetensors")[0]["directions"]
         np.testing.assert_array_equal(tensors["directions"], [raw[1, 1], raw[0, 1]])
-        verify([ranked / "ranking.csv", ranked / "top.safetensors"])
+        (pair,) = read_table(ranked / "cosines.csv").itertuples(index=False)
+        first, second = tensors["directions"] / np.linalg.norm(tensors["directions"], axis=1, keepdims=True)
+        assert pair == (0, 1, pytest.approx(first @ second))
+        verify([ranked / "ranking.csv", ranked / "top.safetensors", ranked / "cosines.csv"])
 
     def bases(self, ranked, *names, **flags):
         outputs = [ranked / "combinations" / name / "basis.safetensors" for name in names]

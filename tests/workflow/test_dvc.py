@@ -14,6 +14,8 @@ import pytest
 import snakemake.assets
 from conftest import ROOT, Checkout
 
+from refusal.plots import FILES, NAMES
+
 pytestmark = pytest.mark.workflow
 
 DVC_SAYS = "Data and pipelines are up to date"
@@ -193,8 +195,12 @@ def test_metrics_and_plots_show_what_the_summary_says(versioned):
     assert shown["best_pair"]["harmful_refusal_rate"] < shown["best_single"]["harmful_refusal_rate"] < 1
     plots = json.loads(versioned.run("dvc", "plots", "show", "--json"))
     assert not plots.get("errors")
-    assert len(plots["data"]) == 2
-    for (plot,) in plots["data"].values():
+    tables = [plot for (plot,) in plots["data"].values() if plot["type"] == "vega"]
+    images = [name for name, (plot,) in plots["data"].items() if plot["type"] == "image"]
+    assert images == [f"results/tiny/plots/{name}.png" for name in NAMES]
+    assert all((versioned.folder / "results/tiny/plots" / file).stat().st_size for file in FILES)
+    assert len(tables) == 2
+    for plot in tables:
         content = plot["content"]
         axes = [content["encoding"][axis]["field"] for axis in ("x", "y")]
         assert all(row[field] != "" for row in content["data"]["values"] for field in axes)

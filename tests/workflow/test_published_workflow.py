@@ -79,6 +79,14 @@ def test_agreement_of_our_judges_with_the_run_s_own(summed):
     assert (summed / "agreement.md").read_text().startswith("# whole: agreement\n\nJudges: published, substring, ")
 
 
+def test_page_says_what_the_run_did_not_measure(summed):
+    page = (summed / "report.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert '<h1 id="title">whole</h1>' in page
+    assert "What judging cost was not measured." in page
+    assert "Times were not measured here" in page
+
+
 def test_nothing_runs_again(project, run, summed):
     assert "Nothing to be done" in snakemake(project, run=run, name="whole")
 
@@ -95,6 +103,10 @@ def test_a_run_of_scores_and_directions_alone_made_with_other_filters(project, t
     assert "a share that was not measured" in (folder / "summary.md").read_text()
     assert {one["answer"] for one in json.loads((folder / "claims.json").read_text())["claims"]} == {"not measurable"}
     assert not (folder / "agreement.csv").exists()
+    assert "could not be measured" in (folder / "report.html").read_text()
+    captions = json.loads((folder / "plots/captions.json").read_text())
+    assert captions["refusals"]["caption"] == "published has judged no responses."
+    assert captions["scores"]["caption"].startswith("Each cell is a candidate: ")
     table = pd.read_csv(folder / "ranking.csv")
     kept = table[table["rank"].notna()].sort_values("rank")
     expected = published_filter(score_table(), LAYERS, max_kl=0.3, min_induce=-1.0)

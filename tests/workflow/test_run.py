@@ -66,6 +66,30 @@ def test_random_directions_change_little_and_addition_induces(finished, model):
     assert rows.harmless_substring_refusal_rate["add-0"] >= 0.9
 
 
+def test_pages_say_the_answers_and_are_not_made_again(checkout):
+    models = "models=[tiny,tiny1]"
+    checkout.snakemake("--config", models, "--", "results/compare.html")
+    pages = {name: (checkout.folder / f"results/{name}/report.html").read_text() for name in ("tiny", "tiny1")}
+    best = table(checkout, "tiny").query("kind == 'ablation'").bypass.idxmin()
+    assert (
+        f"One direction is not enough: the pair {best} leaves fewer refusals than the best single, 0." in pages["tiny"]
+    )
+    assert '<p class="conclusion">One direction is enough; ' in pages["tiny1"]
+    for page in pages.values():
+        assert "max_new_tokens: 24" in page
+        assert "for all jobs, each as it last ran here." in page
+        assert str(checkout.folder) not in page
+    comparison = (checkout.folder / "results/compare.html").read_text()
+    assert '<a href="tiny/report.html">tiny</a>' in comparison
+    # times differ from run to run, and make no page anew
+    (checkout.folder / "logs/tiny/loss.tsv").write_text("s\tmax_rss\n1e9\t1\n")
+    assert "Nothing to be done" in checkout.snakemake("--config", models, "--", "results/compare.html")
+    with (checkout.folder / "src/refusal/report/style.css").open("a") as file:
+        file.write("\nh1 { color: inherit; }\n")
+    said = checkout.snakemake("-n", "--config", models, "--", "results/compare.html")
+    assert ("rule report:" in said, "rule compare:" in said, "rule claims:" in said) == (True, True, False)
+
+
 @pytest.mark.parametrize("mode", ["diverse", "conditional"])
 def test_other_ranking_modes_put_both_plants_first(checkout, mode):
     ranking = checkout.setting("ranking")

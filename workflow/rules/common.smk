@@ -10,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 include: "environment.smk"
 
 
-from refusal import combinations
+from refusal import combinations, plots
 from refusal.checking import read_yaml
 from refusal.errors import UserError
 from refusal.judges.base import KINDS, judge_module
@@ -342,6 +342,15 @@ def oracle_flag(wildcards):
     return next((["--oracle", name] for name, judge in judges.items() if judge["kind"] == "oracle"), [])
 
 
+def page_settings(wildcards):
+    """What a page says of the settings: all that decides results."""
+    chosen = study(wildcards.model)
+    study_of_it = {key: value for key, value in chosen.settings.items() if key not in ("models", "run")}
+    model = {key: value for key, value in chosen.model.items() if key != "ask"}
+    # the study hands mappings over read-only, which JSON does not know
+    return json.dumps({"study": study_of_it, "model": model, "judges": chosen.judges}, default=dict)
+
+
 def judged_responses(wildcards):
     """The responses under the verdicts: where judges differ, they are shown."""
     return expand(
@@ -352,15 +361,18 @@ def judged_responses(wildcards):
     )
 
 
+def agreement_file(name):
+    """How far the judges of a model's study agree, where it has two."""
+    return [f"results/{name}/agreement.csv"] if len(study(name).judges) > 1 else []
+
+
 def findings(models):
-    """What is found of each model: table, headline figures, answers, and how far its judges agree, where it has two."""
+def findings(models):
+    """What is found of each model: table, figures, answers, plots, agreement of judges, its page; a page of several."""
+    kept = ["summary.csv", "metrics.json", "claims.json", "report.html", *(f"plots/{file}" for file in plots.FILES)]
+    found = [path for name in models for path in (*(f"results/{name}/{file}" for file in kept), *agreement_file(name))]
     # a list: of a generator, Snakemake loses the first
-    return [
-        f"results/{name}/{file}"
-        for name in models
-        for file in ("summary.csv", "metrics.json", "claims.json", "agreement.csv")
-        if file != "agreement.csv" or len(study(name).judges) > 1
-    ]
+    return found + ["results/compare.html"] * (len(models) > 1)
 
 
 def verdict_files(wildcards):

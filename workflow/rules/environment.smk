@@ -14,6 +14,11 @@ sys.path[:0] = [str(ROOT / "src")]
 from refusal import provenance
 
 
+def page_files():
+    """The template, style and scripts of pages: what `code_version` does not see."""
+    return sorted(str(path) for kind in ("html", "css", "js") for path in Path("src/refusal/report").glob(f"*.{kind}"))
+
+
 def withdraw_orphans():
     """Delete results whose inputs a failed job lost; the cache has their items.
 

@@ -41,6 +41,7 @@ rule ranking:
             "results/{model}/ranking.csv", caption="../report/ranking.rst", category="Ranking", subcategory="{model}"
         ),
         directions="results/{model}/top_directions.safetensors",
+        cosines="results/{model}/cosines.csv",
     log:
         "logs/{model}/ranking.log",
     benchmark:
@@ -57,7 +58,7 @@ rule ranking:
     shell:
         "python scripts/ranking.py --model {input.model} --scores {input.scores} --directions {input.directions}"
         " {params.conditional} --mode {params.mode} --max-cosine {params.max_cosine} {params.filters}"
-        " --output {output.table} --top-directions {output.directions} --log {log}"
+        " --output {output.table} --top-directions {output.directions} --cosines {output.cosines} --log {log}"
 
 
 rule bases:

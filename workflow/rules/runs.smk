@@ -4,7 +4,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from refusal import published
+from refusal import plots, published
 from refusal.checking import refuse
 from refusal.errors import UserError
 from refusal.provenance import code_version
@@ -80,5 +80,7 @@ LOSSES = results("combinations/{combination}/loss.json", [name for name, one in 
 SCORES = results("combinations/{combination}/scores.json")
 VERDICTS = [*(verdicts(judge, prompts) for judge in JUDGES for prompts in ANSWERED), *imported_verdicts()]
 # Without responses there is nothing to agree on.
-FINDINGS = [results(file) for file in ("summary.csv", "claims.json", *(["agreement.csv"] if ANSWERED else []))]
+AGREEMENT = [results("agreement.csv")] if ANSWERED else []
+PLOTS = [f"plots/{file}" for file in plots.FILES]
+FINDINGS = [*map(results, ("summary.csv", "claims.json", "report.html", *PLOTS)), *AGREEMENT]
 LOGS = f"logs/published/{config['name']}"
