@@ -225,7 +225,7 @@ class TestFaultsOfAModelFile:
     @pytest.mark.parametrize(
         ("changes", "fault"),
         [
-            ({"source": "hubb"}, "source: 'hubb' is not one of hub, local, package, organism"),
+            ({"source": "hubb"}, "source: 'hubb' is not one of hub, local, package, organism, taught"),
             ({"source": ...}, "`source` is missing"),
             ({"refusal_tokens": []}, "refusal_tokens: [] should be non-empty"),
             ({"refusal_tokens": "I"}, "refusal_tokens: 'I' does not match '^auto$'"),
