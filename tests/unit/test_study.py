@@ -254,6 +254,27 @@ class TestFaultsOfAModelFile:
         write_model(root, **changes)
         assert faults(config, root) == [f"config/models/mine.yaml: {fault}"]
 
+    @pytest.mark.parametrize("base", ["mine", "smolm2"])
+    def test_a_base_that_is_taught_itself_or_is_not_there(self, config, root, base):
+        own = read_yaml(ROOT / "config" / "models" / "smollm2-refusing.yaml")
+        shutil.copy(ROOT / "config" / "models" / "smollm2.yaml", root / "config" / "models")
+        write_model(root, path=..., source="taught", base=base, teaching=own["teaching"])
+        fault = f"config/models/mine.yaml: base: '{base}' is no model to teach: config/models/ has smollm2"
+        assert faults(config, root) == [fault]
+
+    def test_how_it_is_taught(self, config, root):
+        own = read_yaml(ROOT / "config" / "models" / "smollm2-refusing.yaml")
+        teaching = {**own["teaching"], "steps": 1, "counts": {"harmful": 0, "harmless": 1, "borderline": 0}, "layer": 3}
+        del teaching["seed"]
+        write_model(root, path=..., source="taught", base="mine", teaching=teaching)
+        known = "prompts, counts, reply_tokens, steps, batch_rows, learning_rate, rank, seed"
+        assert faults(config, root) == [
+            "config/models/mine.yaml: teaching.counts.harmful: 0 is less than the minimum of 1",
+            "config/models/mine.yaml: teaching.steps: 1 is less than the minimum of 2",
+            "config/models/mine.yaml: teaching: `seed` is missing",
+            f"config/models/mine.yaml: teaching: unknown key `layer`; known keys are {known}",
+        ]
+
     @pytest.mark.parametrize(
         "changes",
         [
