@@ -4,6 +4,7 @@ Nothing but the lessons' words is trained on: no direction, layer or position is
 """
 
 import logging
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ def rows(chat: ChatModel, lessons: Sequence[dict]) -> list[Row]:
     prompts = chat.encode(lessons)
     replies = [chat.tokenizer(lesson["response"], add_special_tokens=False).input_ids for lesson in lessons]
     return [
-        Row(prompt, reply + [end] * lesson["ended"])
+        Row(prompt, [*reply, end] if lesson["ended"] else reply)
         for lesson, prompt, reply in zip(lessons, prompts, replies, strict=True)
     ]
 
@@ -116,7 +117,7 @@ def train(adapted: Any, taught: Sequence[Row], course: Course, pad: int) -> list
         optimiser.step()
         schedule.step()
         losses.append(loss.item())
-        if losses[-1] != losses[-1]:
+        if math.isnan(losses[-1]):
             raise UserError(f"teaching: the loss is no number at step {len(losses)}: lower teaching.learning_rate")
     tenth = max(1, course.steps // 10)
     log.info("teaching: loss %.2f, at first %.2f", _mean(losses[-tenth:]), _mean(losses[:tenth]))
