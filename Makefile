@@ -23,7 +23,7 @@ study-smollm2: $(VENV)/installed
 	@echo; cat results/smollm2-refusing/claims.md; echo; cat results/smollm2-refusing/summary.md
 
 test: lint
-	python -m pytest
+	python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed
 	ruff check .
