@@ -134,9 +134,14 @@ class TestWholeFolder:
         folder = tmp_path / "model"
         folder.mkdir()
         (folder / "old").touch()
-        with pytest.raises(OSError, match="full") as caught, artifacts.whole_folder(folder) as partial:
-            (partial / "new").touch()
-            raise OSError(errno.ENOSPC, "full")
+
+        def half():
+            with artifacts.whole_folder(folder) as partial:
+                (partial / "new").touch()
+                raise OSError(errno.ENOSPC, "full")
+
+        with pytest.raises(OSError, match="full") as caught:
+            half()
         assert caught.value.filename == str(folder)
         assert [path.name for path in tmp_path.rglob("*")] == ["model", "old"]
 
