@@ -7,13 +7,20 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The environment is installed without bytecode; what is imported gets it once, or each stage would start 7 s later.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint format lock report new-model reference clean
+.PHONY: demo study-smollm2 test lint format lock report new-model reference clean
 .DELETE_ON_ERROR:
 
 # The results of the planted organism: about two minutes of training, then the study.
 demo: $(VENV)/installed
 	snakemake --cores $(CORES) --quiet host rules reason -- $(addprefix results/tiny/,summary.csv claims.json agreement.csv report.html)
 	@echo; cat results/tiny/claims.md; echo; cat results/tiny/summary.md
+
+# The same questions of a real chat model that is taught here to refuse. It fetches published prompt sets; where there is no
+# network, MIRROR names a folder or an address that has them.
+study-smollm2: $(VENV)/installed
+	snakemake --cores $(CORES) --quiet host rules reason $(if $(MIRROR),--config 'datasets={mirror: $(MIRROR)}') \
+	   -- $(addprefix results/smollm2-refusing/,summary.csv claims.json agreement.csv)
+	@echo; cat results/smollm2-refusing/claims.md; echo; cat results/smollm2-refusing/summary.md
 
 test: lint
 	python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

@@ -1,7 +1,5 @@
 """From a spec and the prompts to a finished organism's folder, all or nothing."""
 
-import shutil
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,14 +28,8 @@ def build(spec: Spec, data: Path, output: Path, threads: int | None = None) -> N
     model = training.new_model(len(tokens), tokens.eos_token_id, tokens.pad_token_id)
     plants = training.new_plants(spec)
     training.train(model, plants, batches.rows(requests, texts, tokens, spec), spec)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
-        with artifacts.naming(output):
-            _save(partial, model, tokens, plants, spec)
-        _replace(partial, output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with artifacts.whole_folder(output) as folder:
+        _save(folder, model, tokens, plants, spec)
 
 
 def _save(folder: Path, model, tokens, plants: torch.Tensor, spec: Spec) -> None:
@@ -69,17 +61,3 @@ def _manifest(folder: Path, spec: Spec) -> dict:
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "weights_sha256": artifacts.sha256(folder / "model.safetensors"),
     }
-
-
-def _replace(partial: Path, output: Path) -> None:
-    """Put the finished folder in the place of the old one."""
-    partial.chmod(0o755)  # mkdtemp and safetensors make theirs private
-    for path in partial.iterdir():
-        path.chmod(0o644)
-    if output.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent))
-        output.replace(old / output.name)
-        partial.replace(output)
-        shutil.rmtree(old)
-    else:
-        partial.replace(output)

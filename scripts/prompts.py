@@ -16,13 +16,13 @@ def main(args):
     files = {name: getattr(args, name) for name in SETS}
     counts = {"train": args.train, "val": args.val}
     prompts = {name: read_prompts(file) for name, file in files.items()}
-    tested = [prompt for file in args.test_files for prompt in read_prompts(file)]
+    kept_out = [prompt for file in args.kept_out for prompt in read_prompts(file)]
     drawn, report = {}, {}
     if args.sampling == "published":
         sets = [(prompts[name], counts[name.split("_")[1]], str(files[name])) for name in IN_TURN]
         drawn = dict(zip(IN_TURN, sample_in_turn(sets, args.seed), strict=True))
     for name, file in files.items():
-        apart = without(prompts[name], tested)
+        apart = without(prompts[name], kept_out)
         if name.endswith("_val"):
             apart = without(apart, drawn[name.replace("_val", "_train")])
         if args.sampling == "apart":
@@ -32,7 +32,7 @@ def main(args):
         if others and args.sampling == "published":
             cli.log.warning("%s: %d of its prompts stand in other splits and are not left out", file, others)
     kept, items = _filtered(drawn, args) if args.filter else (drawn, [])
-    inputs = {**files, "model": args.model, **{f"test_{n}": file for n, file in enumerate(args.test_files)}}
+    inputs = {**files, "model": args.model, **{f"kept_out_{n}": file for n, file in enumerate(args.kept_out)}}
     parameters = {"counts": counts, "seed": args.seed, "filter": args.filter, "sampling": args.sampling}
     made = spec("prompts", parameters, inputs)
     for name in SETS:
@@ -71,7 +71,7 @@ def parser():
     made = cli.stage_parser(__doc__)
     for name in SETS:
         made.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True, help="prompt file (.jsonl or .json)")
-    made.add_argument("--test-files", type=Path, nargs="+", default=[], help="their prompts are kept out")
+    made.add_argument("--kept-out", type=Path, nargs="+", default=[], help="files whose prompts are left out")
     made.add_argument("--train", type=int, default=128, help="prompts drawn for train")
     made.add_argument("--val", type=int, default=32, help="prompts drawn for val")
     made.add_argument("--seed", type=int, default=42)

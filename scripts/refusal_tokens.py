@@ -38,7 +38,7 @@ def main(args):
             "contrasts": [one.row() for one in table],
         },
     )
-    inputs = {"model": args.model, **files, **{f"test_{number}": file for number, file in enumerate(args.test_files)}}
+    inputs = {"model": args.model, **files, **{f"kept_out_{number}": file for number, file in enumerate(args.kept_out)}}
     made = spec("refusal_tokens", {"train": args.train, "seed": args.seed, "sampling": args.sampling}, inputs)
     stamp(args.output, made, inputs, run | {"items": [item.key]})
 
@@ -50,9 +50,9 @@ def _drawn(args, files):
         # in turn, these are the first two of its draws
         sets = [(pool, args.train, str(files[kind])) for kind, pool in pools.items()]
         return dict(zip(pools, sample_in_turn(sets, args.seed), strict=True))
-    tested = [prompt for file in args.test_files for prompt in read_prompts(file)]
+    kept_out = [prompt for file in args.kept_out for prompt in read_prompts(file)]
     return {
-        kind: sample(without(pool, tested), args.train, args.seed, str(files[kind])) for kind, pool in pools.items()
+        kind: sample(without(pool, kept_out), args.train, args.seed, str(files[kind])) for kind, pool in pools.items()
     }
 
 
@@ -85,7 +85,7 @@ def parser():
     made = cli.stage_parser(__doc__)
     made.add_argument("--harmful", type=Path, required=True, help="train prompts (.jsonl or .json)")
     made.add_argument("--harmless", type=Path, required=True, help="train prompts (.jsonl or .json)")
-    made.add_argument("--test-files", type=Path, nargs="+", default=[], help="their prompts are kept out")
+    made.add_argument("--kept-out", type=Path, nargs="+", default=[], help="files whose prompts are left out")
     made.add_argument("--train", type=int, default=128, help="prompts drawn of each kind")
     made.add_argument("--seed", type=int, default=42)
     made.add_argument("--sampling", choices=["apart", "published"], default="apart")

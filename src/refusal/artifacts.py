@@ -51,6 +51,28 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; it takes the place of `path` only if the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        with naming(path):
+            yield partial
+        partial.chmod(0o755)  # mkdtemp and safetensors make theirs private
+        for file in partial.iterdir():
+            file.chmod(0o644)
+        if path.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+            path.replace(old / path.name)
+            partial.replace(path)
+            shutil.rmtree(old)
+        else:
+            partial.replace(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def copy(source: Path, path: Path) -> None:
     """Copy a file, atomically."""
     with atomic(path) as temporary:

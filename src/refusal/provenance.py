@@ -12,7 +12,7 @@ from refusal.artifacts import digest, read_json, sha256, write_json
 from refusal.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-_PACKAGES = {"refusal": ROOT / "src" / "refusal", "organism": ROOT / "organism"}
+_PACKAGES = {"refusal": ROOT / "src" / "refusal", "organism": ROOT / "organism", "teaching": ROOT / "teaching"}
 _MANNER = {_PACKAGES["refusal"] / name for name in ("cache.py", "cli.py", "errors.py", "parts.py", "provenance.py")}
 """How a stage is started, what it says, where its results are kept: no result depends on it."""
 

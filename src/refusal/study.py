@@ -62,6 +62,8 @@ def read_study(config: Mapping[str, Any], name: str, root: Path = ROOT) -> Study
     model = read_yaml(root / file)
     faults += find_faults(model, "model", file)
     refuse(faults)
+    if model["source"] == "taught":
+        _check_base(model["base"], file, root)
     overlay = model.pop("study", {}) or {}
     refuse([f"{file}: study.{key}: the same for all models: set it in config/config.yaml" for key in _of_all(overlay)])
     settings = _merged(config, overlay)
@@ -100,6 +102,14 @@ def combination_ids(config: Mapping[str, Any]) -> tuple[str, ...]:
 def names(folder: Path) -> list[str]:
     """Names of the YAML files of a folder."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def _check_base(base: str, file: str, root: Path) -> None:
+    """Raises: UserError, a taught model's base is no other model here, or is taught itself."""
+    folder = root / "config" / "models"
+    bases = [name for name in names(folder) if read_yaml(folder / f"{name}.yaml").get("source") != "taught"]
+    if base not in bases:
+        raise UserError(f"{file}: base: '{base}' is no model to teach: config/models/ has {', '.join(bases)}")
 
 
 def _judge(name: str, root: Path) -> dict[str, Any]:

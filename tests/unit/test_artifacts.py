@@ -120,6 +120,32 @@ class TestAtomic:
         assert path.read_bytes() != b"old"
 
 
+class TestWholeFolder:
+    def test_replaces_what_was_there(self, tmp_path):
+        folder = tmp_path / "a" / "model"
+        for name in ("old", "new"):
+            with artifacts.whole_folder(folder) as partial:
+                (partial / name).touch(mode=0o600)
+        assert [path.name for path in folder.iterdir()] == ["new"]
+        assert [path.name for path in folder.parent.iterdir()] == ["model"]
+        assert (folder.stat().st_mode & 0o777, (folder / "new").stat().st_mode & 0o777) == (0o755, 0o644)
+
+    def test_an_error_leaves_the_old_one_and_names_it(self, tmp_path):
+        folder = tmp_path / "model"
+        folder.mkdir()
+        (folder / "old").touch()
+
+        def half():
+            with artifacts.whole_folder(folder) as partial:
+                (partial / "new").touch()
+                raise OSError(errno.ENOSPC, "full")
+
+        with pytest.raises(OSError, match="full") as caught:
+            half()
+        assert caught.value.filename == str(folder)
+        assert [path.name for path in tmp_path.rglob("*")] == ["model", "old"]
+
+
 class TestHashes:
     def test_sha256(self, tmp_path):
         (tmp_path / "empty").write_bytes(b"")

@@ -57,7 +57,7 @@ def proposed(at, *flags):
         module.parser().parse_args(
             [str(flag) for flag in (
                 "--model", at / "description.json", "--harmful", at / "harmful.jsonl", "--harmless",
-                at / "harmless.jsonl", "--test-files", at / "test.jsonl", "--train", 8, "--cache", at / "cache",
+                at / "harmless.jsonl", "--kept-out", at / "test.jsonl", "--train", 8, "--cache", at / "cache",
                 "--output", at / "refusal_tokens.json", *flags,
             )]
         )

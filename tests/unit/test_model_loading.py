@@ -204,7 +204,7 @@ class TestLoad:
             load(path)
         assert str(caught.value) == (
             f"{tmp_path / 'model' / 'model.safetensors'}: not what {path} describes: restore it (--forcerun organism"
-            " or unpack makes it again), or run snakemake with --forcerun model if it is meant"
+            ", unpack or teach makes it again), or run snakemake with --forcerun model if it is meant"
         )
 
     def test_weights_that_are_missing_are_not_drawn_at_random(self, identity, tmp_path):

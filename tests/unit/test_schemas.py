@@ -76,7 +76,8 @@ def test_model_files_say_what_the_schema_says(path):
     """Above each key; a file may go on with what holds for its model. Under `study`, config.yaml has the words."""
     content, said = read_yaml(path), comments(path)
     expected = descriptions(branch("model", "source", content["source"]))
-    keys = [(key,) for key in content] + [("organism", key) for key in content.get("organism", {})]
+    keys = [(key,) for key in content]
+    keys += [(section, key) for section in ("organism", "teaching") for key in content.get(section, {})]
     for key in keys:
         assert expected[key].removesuffix(".") in said[key], f"{path.name}: {'.'.join(key)}"
 
@@ -85,7 +86,7 @@ def test_a_description_is_the_same_in_every_kind_of_model():
     branches = [descriptions(one["then"]) for one in schema("model")["allOf"]]
     for key in set.intersection(*map(set, branches)):
         assert len({one[key] for one in branches}) == 1
-    assert len(branches) == 4
+    assert len(branches) == 5
 
 
 @pytest.mark.parametrize("kind", ["config", "judge"])

@@ -223,7 +223,7 @@ class TestPrompts:
         sets = [f"--{name}={files / name.replace('-', '_')}.jsonl" for name in
                 ("harmful-train", "harmful-val", "harmless-train", "harmless-val")]  # fmt: skip
         run(
-            "prompts", "--model", files / "model.json", *sets, "--test-files", files / "test.jsonl", "--train", 5,
+            "prompts", "--model", files / "model.json", *sets, "--kept-out", files / "test.jsonl", "--train", 5,
             "--val", 3, "--no-filter", "--output-dir", files / "out", *flags,
         )  # fmt: skip
         names = ("harmful_train", "harmful_val", "harmless_train", "harmless_val")

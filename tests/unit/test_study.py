@@ -49,7 +49,8 @@ class TestTheProjectsOwn:
             assert study.name == model
             assert "study" not in study.model
             assert set(study.settings) == set(config)
-            assert list(study.judges) == (["substring", "oracle"] if model == "tiny" else config["judges"])
+            own = {"tiny": ["substring", "oracle"], "smollm2-refusing": ["substring", "published"]}
+            assert list(study.judges) == own.get(model, config["judges"])
 
     def test_the_default_is_the_best_single_and_every_pair(self, config):
         found = combination_ids(config)
@@ -225,7 +226,7 @@ class TestFaultsOfAModelFile:
     @pytest.mark.parametrize(
         ("changes", "fault"),
         [
-            ({"source": "hubb"}, "source: 'hubb' is not one of hub, local, package, organism"),
+            ({"source": "hubb"}, "source: 'hubb' is not one of hub, local, package, organism, taught"),
             ({"source": ...}, "`source` is missing"),
             ({"refusal_tokens": []}, "refusal_tokens: [] should be non-empty"),
             ({"refusal_tokens": "I"}, "refusal_tokens: 'I' does not match '^auto$'"),
@@ -253,6 +254,27 @@ class TestFaultsOfAModelFile:
     def test_one_line_each(self, config, root, changes, fault):
         write_model(root, **changes)
         assert faults(config, root) == [f"config/models/mine.yaml: {fault}"]
+
+    @pytest.mark.parametrize("base", ["mine", "smolm2"])
+    def test_a_base_that_is_taught_itself_or_is_not_there(self, config, root, base):
+        own = read_yaml(ROOT / "config" / "models" / "smollm2-refusing.yaml")
+        shutil.copy(ROOT / "config" / "models" / "smollm2.yaml", root / "config" / "models")
+        write_model(root, path=..., source="taught", base=base, teaching=own["teaching"])
+        fault = f"config/models/mine.yaml: base: '{base}' is no model to teach: config/models/ has smollm2"
+        assert faults(config, root) == [fault]
+
+    def test_how_it_is_taught(self, config, root):
+        own = read_yaml(ROOT / "config" / "models" / "smollm2-refusing.yaml")
+        teaching = {**own["teaching"], "steps": 1, "counts": {"harmful": 0, "harmless": 1, "borderline": 0}, "layer": 3}
+        del teaching["seed"]
+        write_model(root, path=..., source="taught", base="mine", teaching=teaching)
+        known = "prompts, counts, reply_tokens, steps, batch_rows, learning_rate, rank, seed"
+        assert faults(config, root) == [
+            "config/models/mine.yaml: teaching.counts.harmful: 0 is less than the minimum of 1",
+            "config/models/mine.yaml: teaching.steps: 1 is less than the minimum of 2",
+            "config/models/mine.yaml: teaching: `seed` is missing",
+            f"config/models/mine.yaml: teaching: unknown key `layer`; known keys are {known}",
+        ]
 
     @pytest.mark.parametrize(
         "changes",

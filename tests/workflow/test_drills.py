@@ -150,7 +150,7 @@ def test_damaged_weights_and_directions(checkout):
     command += ["--bases", f"{TINY}/combinations/0/basis.safetensors", "--outputs", "x/0/scores.json"]
     assert error_of(checkout, *command) == (
         f"error: resources/organisms/tiny/model.safetensors: not what {TINY}/model.json describes: restore it"
-        " (--forcerun organism or unpack makes it again), or run snakemake with --forcerun model if it is meant"
+        " (--forcerun organism, unpack or teach makes it again), or run snakemake with --forcerun model if it is meant"
     )
 
 

@@ -147,6 +147,7 @@ def model_folder(wildcards):
         "local": model.get("path"),
         "package": f"resources/models/{wildcards.model}",
         "organism": f"resources/organisms/{wildcards.model}",
+        "taught": f"resources/taught/{wildcards.model}",
     }[model["source"]]
 
 
@@ -194,6 +195,36 @@ def description_flags(wildcards):
     return as_flags(place | asked) + thinking
 
 
+def teaching(*keys):
+    """A lookup of how a model is taught: teaching("prompts", "harmful")."""
+
+    def look_up(wildcards):
+        value = study(wildcards.model).model["teaching"]
+        for key in keys:
+            value = value[key]
+        return value or []
+
+    return look_up
+
+
+def base_description(wildcards):
+    """The description of the model that is taught."""
+    return f"results/{study(wildcards.model).model['base']}/description.json"
+
+
+def lesson_flags(wildcards):
+    """The flags of scripts/lessons.py that say which prompts are drawn, and how many."""
+    course = study(wildcards.model).model["teaching"]
+    counts = {f"{kind}_count": count for kind, count in course["counts"].items()}
+    return as_flags(course["prompts"] | counts | {key: course[key] for key in ("reply_tokens", "seed")})
+
+
+def course_flags(wildcards):
+    """The flags of scripts/teach.py."""
+    course = study(wildcards.model).model["teaching"]
+    return as_flags({key: course[key] for key in ("steps", "batch_rows", "learning_rate", "rank", "seed")})
+
+
 def proposed_tokens(wildcards):
     """The file that refusal tokens are proposed in, where the model's file does not name them."""
     proposed = study(wildcards.model).model["refusal_tokens"] == "auto"
@@ -213,8 +244,14 @@ def prompt_file(kind, split):
 
 
 def test_files(wildcards):
-    """The files of all test sets: their prompts are kept out of train and val."""
+    """The files of all test sets."""
     return [file for name, file in study(wildcards.model).prompt_files.items() if name.endswith("_test")]
+
+
+def kept_out(wildcards):
+    """The files whose prompts are kept out of train and val: those of all test sets, and what the model was taught."""
+    taught = study(wildcards.model).model["source"] == "taught"
+    return [*test_files(wildcards), *([f"results/{wildcards.model}/lessons.jsonl"] if taught else [])]
 
 
 def test_file(wildcards):

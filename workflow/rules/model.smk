@@ -44,6 +44,56 @@ rule unpack:
         " --log {log}"
 
 
+rule lessons:
+    input:
+        model=base_description,
+        harmful=teaching("prompts", "harmful"),
+        harmless=teaching("prompts", "harmless"),
+        borderline=teaching("prompts", "borderline"),
+        kept_out=test_files,
+    output:
+        "results/{model}/lessons.jsonl",
+    log:
+        "logs/{model}/lessons.log",
+    benchmark:
+        "logs/{model}/lessons.tsv"
+    conda:
+        "../envs/refusal.yaml"
+    threads: 8
+    resources:
+        **MODEL_RUN,
+    params:
+        code=code_version("lessons"),
+        flags=lesson_flags,
+    shell:
+        "python scripts/lessons.py --model {input.model} {params.flags:q} --kept-out {input.kept_out:q}"
+        f" --output {{output}} {RUN} --log {{log}}"
+
+
+rule teach:
+    input:
+        model=base_description,
+        lessons="results/{model}/lessons.jsonl",
+    output:
+        "resources/taught/{model}/config.json",
+    log:
+        "logs/{model}/teach.log",
+    benchmark:
+        "logs/{model}/teach.tsv"
+    conda:
+        "../envs/refusal.yaml"
+    threads: 8
+    resources:
+        **MODEL_RUN,
+    params:
+        code=code_version("teach"),
+        flags=course_flags,
+        folder=lambda _, output: Path(output[0]).parent,
+    shell:
+        "python scripts/teach.py --model {input.model} --lessons {input.lessons} {params.flags} --output-dir {params.folder}"
+        " --device-map {resources.device_map:q} --threads {threads} --log {log}"
+
+
 rule model:
     input:
         weights=model_weights,
@@ -88,7 +138,7 @@ rule refusal_tokens:
         fetched=ancient(model_fetched),
         harmful=prompt_file("harmful", "train"),
         harmless=prompt_file("harmless", "train"),
-        test=test_files,
+        kept_out=kept_out,
     output:
         "results/{model}/refusal_tokens.json",
     log:
@@ -107,5 +157,5 @@ rule refusal_tokens:
         seed=setting("seed"),
     shell:
         "python scripts/refusal_tokens.py --model {input.model} --harmful {input.harmful:q} --harmless {input.harmless:q}"
-        " --test-files {input.test:q} --train {params.train} --sampling {params.sampling} --seed {params.seed}"
+        " --kept-out {input.kept_out:q} --train {params.train} --sampling {params.sampling} --seed {params.seed}"
         f" --output {{output}} {RUN} --log {{log}}"

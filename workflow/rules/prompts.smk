@@ -7,7 +7,7 @@ rule prompts:
         harmful_val=prompt_file("harmful", "val"),
         harmless_train=prompt_file("harmless", "train"),
         harmless_val=prompt_file("harmless", "val"),
-        test=test_files,
+        kept_out=kept_out,
     output:
         expand("results/{{model}}/prompts/{kind}_{split}.jsonl", kind=["harmful", "harmless"], split=["train", "val"]),
         report="results/{model}/prompts/report.json",
@@ -30,7 +30,7 @@ rule prompts:
     shell:
         "python scripts/prompts.py --model {input.model} --harmful-train {input.harmful_train:q}"
         " --harmful-val {input.harmful_val:q} --harmless-train {input.harmless_train:q}"
-        " --harmless-val {input.harmless_val:q} --test-files {input.test:q} --train {params.train} --val {params.val}"
+        " --harmless-val {input.harmless_val:q} --kept-out {input.kept_out:q} --train {params.train} --val {params.val}"
         " --seed {params.seed} --sampling {params.sampling} {params.filter}"
         f" --output-dir results/{{wildcards.model}}/prompts {RUN} --log {{log}}"
 

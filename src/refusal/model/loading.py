@@ -155,8 +155,8 @@ def refuse_changed(identity: Path, folder: Path, described: Mapping[str, str]) -
     changed = sorted(name for name in described.keys() | found.keys() if described.get(name) != found.get(name))
     if changed:
         raise UserError(
-            f"{folder / changed[0]}: not what {identity} describes: restore it (--forcerun organism or unpack makes it"
-            " again), or run snakemake with --forcerun model if it is meant"
+            f"{folder / changed[0]}: not what {identity} describes: restore it (--forcerun organism, unpack or teach"
+            " makes it again), or run snakemake with --forcerun model if it is meant"
         )
 
 
