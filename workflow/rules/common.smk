@@ -404,7 +404,6 @@ def agreement_file(name):
 
 
 def findings(models):
-def findings(models):
     """What is found of each model: table, figures, answers, plots, agreement of judges, its page; a page of several."""
     kept = ["summary.csv", "metrics.json", "claims.json", "report.html", *(f"plots/{file}" for file in plots.FILES)]
     found = [path for name in models for path in (*(f"results/{name}/{file}" for file in kept), *agreement_file(name))]
