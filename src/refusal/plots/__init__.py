@@ -24,7 +24,7 @@ def compare(tables: "Mapping[str, pd.DataFrame]", judge: str) -> "Figure":
         tables: model -> its summary.
         judge: whose verdicts count; a model that it has not judged has a row that says so.
     """
-    from refusal.plots.models import draw
+    from refusal.plots.side_by_side import draw
 
     return draw(tables, judge)
 
