@@ -11,7 +11,7 @@ def main(args):
 
     files = fetch(args.id, args.revision)
     write_json(args.output, {"id": args.id, "revision": args.revision, "weights": files})
-    cli.log.info("%s@%s: %d files of weights are in HF_HOME", args.id, args.revision, len(files))
+    cli.log.info("%s@%s is in HF_HOME", args.id, args.revision)
 
 
 def parser():

@@ -79,7 +79,7 @@ class TestClaims:
         two = machine(2)
         first, second = two.claims(1), two.claims(1)
         held = two.has(first), two.has(second)
-        assert sorted(sum(held, [])) == sorted(two.uuids)
+        assert sorted([*held[0], *held[1]]) == sorted(two.uuids)
         third = two.claims(1)
         waits = f"waiting for 1 of the GPUs {', '.join(two.uuids)}: other jobs hold them\n"
         assert third.stdout.readline() == waits

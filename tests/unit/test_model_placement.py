@@ -82,6 +82,6 @@ def test_a_map_with_a_gpu_that_the_job_does_not_have(device, identity, tmp_path,
     with pytest.raises(UserError) as caught:
         load(identity("Llama"), str(place))
     assert str(caught.value) == (
-        f"{place}: names GPU 1, counted from 0, and this job has 1: raise `gpus` in run.ask of config/config.yaml, or in"
-        " `ask` of the model's file"
+        f"{place}: names GPU 1, counted from 0, and this job has 1: raise `gpus` in run.ask of config/config.yaml, or"
+        " in `ask` of the model's file"
     )

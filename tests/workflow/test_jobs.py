@@ -1,4 +1,4 @@
-"""A stage shared out over jobs, here of a machine with two GPUs, gives what one job gives; each part computes its own."""
+"""A stage shared out over jobs, here of a machine with two GPUs: what one job gives, and each computes its own."""
 
 import io
 import os

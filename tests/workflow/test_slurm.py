@@ -21,7 +21,8 @@ PROFILE = ("--profile", "profiles/slurm", "--slurm-init-seconds-before-status-ch
 def cluster(tmp_path_factory):
     """A SLURM with a partition `cpu` and a partition `gpu` of two GPUs that are none; its folder."""
     if not shutil.which("slurmctld"):
-        pytest.skip("no SLURM here: apt-get install slurm-wlm")
+        # a skip would pass for a test
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no SLURM here: apt-get install slurm-wlm")
     folder = tmp_path_factory.mktemp("slurm")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
@@ -81,11 +82,13 @@ def test_jobs_ask_for_what_they_need_and_killed_ones_for_more(cluster, checkout)
         },
     )
     checkout.change("config/models/tiny.yaml", ask={"memory_gib": 2})
+    # the whole study, whose stages before completions find their items in the cache
+    shutil.rmtree(checkout.folder / "results/tiny")
     before = checkout.items()["completions"]
     process = checkout.start("--max-threads", "1", "--", SUMMARY, how=PROFILE)
     script = "scripts/completions.py"
     checkout.wait_for(
-        lambda: len(checkout.items()["completions"] - before) >= 2 and len(list(checkout.running(script))) == 2
+        lambda: len(checkout.items()["completions"] - before) >= 2 and len(list(checkout.running(script))) == 2, 240
     )
     frozen = set()
     for running in checkout.running(script):
@@ -110,8 +113,9 @@ def test_jobs_ask_for_what_they_need_and_killed_ones_for_more(cluster, checkout)
     assert set(found) == {cancelled, timed_out, *again}
     sets = ("harmful", "harmless", "borderline")
     parts = ("loss_part tiny_0_2", "loss_part tiny_1_2")
+    first = [f"{stage} tiny" for stage in ("prompts", "activations", "scores", "combination_scores", "loss")]
     assert sorted(job["what"] for job in again.values()) == sorted(
-        [*(f"completions tiny_{kind}" for kind in sets), *parts, "loss tiny"]
+        [*first, *(f"completions tiny_{kind}" for kind in sets), *parts]
     )
     # the memory of the model's file, the minutes of the study
     for number, job in again.items():
@@ -138,10 +142,13 @@ def test_jobs_ask_for_what_they_need_and_killed_ones_for_more(cluster, checkout)
 
 
 def test_an_interrupt_cancels_the_jobs(cluster, checkout):
+    models = checkout.folder / "config/models"
+    shutil.copy(models / "tiny1.yaml", models / "third.yaml")
     checkout.change("config/models/tiny.yaml", ask={"gpus": 2})
-    wanted = ("results/tiny/activations.safetensors", "resources/organisms/tiny1/config.json")
-    process = checkout.start("--force", "--", *wanted, how=PROFILE)
-    checkout.wait_for(lambda: [job["state"] for job in jobs(checkout).values()] == ["RUNNING"] * 2)
+    checkout.change("config/models/tiny1.yaml", ask={"gpus": 0})
+    wanted = [f"results/{name}/activations.safetensors" for name in ("tiny", "tiny1")]
+    process = checkout.start("--force", "--", *wanted, "resources/organisms/third/config.json", how=PROFILE)
+    checkout.wait_for(lambda: [job["state"] for job in jobs(checkout).values()] == ["RUNNING"] * 3)
     time.sleep(2)
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=60)
@@ -149,15 +156,43 @@ def test_an_interrupt_cancels_the_jobs(cluster, checkout):
     found = {job["what"]: job for job in jobs(checkout).values()}
     # all GPUs and threads that are asked for: what one machine has bounds no job
     says = {what: tuple(job[key] for key in ("partition", "gpus", "cpus", "memory")) for what, job in found.items()}
-    assert says == {"activations tiny": ("gpu", "gres:gpu:2", 8, "16G"), "organism tiny1": ("cpu", None, 2, "4G")}
+    assert says == {
+        "activations tiny": ("gpu", "gres:gpu:2", 8, "16G"),
+        "activations tiny1": ("cpu", None, 8, "16G"),
+        "organism third": ("cpu", None, 2, "4G"),
+    }
 
 
-def test_stages_that_load_a_model_and_no_others_ask_for_a_gpu(finished):
-    """Of every stage; a dry run submits nothing, so this needs no SLURM."""
-    said = finished.run("snakemake", "--executor", "slurm", "--jobs", "2", "--dry-run", "--forceall", "--", SUMMARY)
-    asked = dict(re.findall(r"^(?:local)?rule (\w+):$.*?^ +resources: (.*?)$", said, re.MULTILINE | re.DOTALL))
-    on_gpu = {rule for rule, resources in asked.items() if "gpu=1" in resources}
-    assert on_gpu == {"prompts", "activations", "scores", "completions", "combination_scores", "loss"}
-    assert {rule for rule in asked if "mem_mb=4096" in asked[rule] and "runtime=30" in asked[rule]} == on_gpu | {
-        "organism"
+def test_stages_that_load_a_model_and_no_others_ask_for_a_gpu(project, tmp_path):
+    """Of every stage that a study may have, for a large model of the hub; a dry run, which needs no SLURM."""
+    checkout = project.copy(tmp_path / "project")
+    run, ranking = checkout.setting("run"), checkout.setting("ranking")
+    checkout.change(
+        "config/config.yaml",
+        ranking={**ranking, "mode": "conditional"},
+        judges=["substring", "qwen3guard"],
+        run={**run, "jobs": dict.fromkeys(run["jobs"], 2)},
+    )
+    checkout.change("config/models/llama3.yaml", refusal_tokens="auto", ask={"memory_gib": 40, "minutes": 720})
+    said = checkout.run(
+        *("snakemake", "--executor", "slurm", "--jobs", "2", "--dry-run", "--", "results/llama3/summary.csv")
+    )
+    asked, read = (
+        dict(re.findall(rf"^(?:local)?rule (\w+):$.*?^ +{what}: (.*?)$", said, re.MULTILINE | re.DOTALL))
+        for what in ("resources", "input")
+    )
+    shared_out = {"scores", "completions", "combination_scores", "loss"}
+    of_model = {"refusal_tokens", "prompts", "activations", "conditional_scores", *shared_out}
+    of_model |= {f"{stage}_part" for stage in shared_out}
+    loading = {rule for rule, resources in asked.items() if "gpu=1" in resources}
+    assert loading == of_model | {"judgements_by_model"}
+    # memory in MB, minutes
+    size = {rule: re.search(r"runtime=(\d+).*mem_mb=(\d+)", asked[rule]).groups() for rule in loading}
+    assert size == {**dict.fromkeys(of_model, ("720", "40960")), "judgements_by_model": ("240", "16384")}
+    # by then, weights are where a node without a network finds them
+    assert "weights" in asked
+    notes = {rule: re.findall(r"resources/hub/([^@]+)@", read[rule]) for rule in read if "resources/hub/" in read[rule]}
+    assert notes == {
+        **{rule: ["meta-llama/Meta-Llama-3-8B-Instruct"] for rule in of_model},
+        "judgements_by_model": ["Qwen/Qwen3Guard-Gen-8B"],
     }

@@ -42,10 +42,9 @@ def batch_mib(wildcards, attempt):
 
 def share_of_threads(most=8):
     """Threads of a job that loads a model: with several GPUs in one machine, what leaves each of them as many."""
-    cores, gpus = (workflow.global_resources.get(name) for name in ("_cores", "gpu"))
-    if cores is None or cores.value is None or gpus is None:
-        return most  # of a cluster's node
-    return max(1, min(most, cores.value // max(1, gpus.value)))
+    cores, gpus = (workflow.global_resources[name].value for name in ("_cores", "gpu"))
+    # on a cluster neither is bounded
+    return max(1, min(most, cores // gpus)) if cores and gpus else most
 
 
 # Of the stages that run a model. None of it changes a result, so it goes by resources, which are no reason to run again.
