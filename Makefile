@@ -16,7 +16,7 @@ demo: $(VENV)/installed
 	@echo; cat results/tiny/claims.md; echo; cat results/tiny/summary.md
 
 test: lint
-	python -m pytest
+	python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed
 	ruff check .

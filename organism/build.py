@@ -33,7 +33,8 @@ def build(spec: Spec, data: Path, output: Path, threads: int | None = None) -> N
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
-        _save(partial, model, tokens, plants, spec)
+        with artifacts.naming(output):
+            _save(partial, model, tokens, plants, spec)
         _replace(partial, output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -71,7 +71,9 @@ def main(args):
     }
     write_json(args.output, record)
     inputs = {"refusal_tokens": args.proposed} if args.proposed else {}
-    made = Spec("model", code_version("model"), identity, {role: sha256(path) for role, path in inputs.items()})
+    # the rule, so that a remedy names the right one
+    step = "model" if refusal_tokens else "description"
+    made = Spec(step, code_version("model"), identity, {role: sha256(path) for role, path in inputs.items()})
     stamp(args.output, made, inputs)
     cli.log.info("%s: %d layers, %d positions", place, record["layers"], len(suffix))
     if said := _said(asked, identity):

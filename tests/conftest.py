@@ -27,6 +27,13 @@ settings.register_profile(
 settings.load_profile("project")
 
 
+def pytest_collection_modifyitems(items):
+    """One worker trains the organisms, for the first of the workflow tests; the other does unit tests meanwhile."""
+    workflow = [item for item in items if item.path.parent.name == "workflow"]
+    if "PYTEST_XDIST_WORKER" in os.environ and workflow:
+        items.sort(key=lambda item: (item.path != workflow[0].path, item in workflow))
+
+
 def pytest_collection_finish():
     """Leave what the imports made out of garbage collection: statsmodels collects at each call, 0.2 s beside torch."""
     gc.collect()

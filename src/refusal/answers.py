@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from refusal.artifacts import digest, write_json
+from refusal.artifacts import digest, naming, write_json
 from refusal.cache import ANSWERS
 from refusal.judges.base import Answer, Item
 
@@ -72,8 +72,9 @@ def keeping(root: Path, asked: Mapping[str, Any]) -> Iterator[Callable[[Item, An
 
         def keep(item: Item, answer: Answer) -> None:
             row = {"instruction": item.instruction, "response": item.response, "raw": answer.raw, "fault": answer.fault}
-            file.write(json.dumps(row) + "\n")
-            file.flush()
+            with naming(path):
+                file.write(json.dumps(row) + "\n")
+                file.flush()
 
         yield keep
     if not path.stat().st_size:

@@ -31,14 +31,24 @@ def atomic(path: Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        error.filename = error.filename or str(path)  # a write that fails does not know its file
-        raise
+        with naming(path):
+            yield temporary
+            temporary.chmod(0o644)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Within the block, an error of the system that does not know its file (a write's) is one of `path`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # of libraries in Rust too, whose errors are no OSError
+        error.filename = getattr(error, "filename", None) or str(path)
+        raise
 
 
 def copy(source: Path, path: Path) -> None:

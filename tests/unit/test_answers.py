@@ -1,5 +1,6 @@
 """Answers of models that judge: kept as they come, whole or not at all, apart by what was asked."""
 
+import errno
 import json
 
 import pytest
@@ -66,3 +67,16 @@ def test_any_text(tmp_path_factory, instruction, response, raw):
     with keeping(root, ASKED) as keep:
         keep(Item(instruction, response), Answer(raw))
     assert kept(root, ASKED) == {Item(instruction, response): Answer(raw)}
+
+
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    def full(_file):
+        raise OSError(errno.ENOSPC, "full")
+
+    with keeping(tmp_path, ASKED) as keep:
+        keep(ITEM, Answer("yes"))
+        (path,) = tmp_path.rglob("*.jsonl")
+        monkeypatch.setattr("refusal.answers.json.dumps", full)
+        with pytest.raises(OSError, match="full") as caught:
+            keep(Item("b", "b"), Answer("no"))
+    assert caught.value.filename == str(path)

@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,20 @@ def message(call, *arguments):
     with pytest.raises(UserError) as caught:
         call(*arguments)
     return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (OSError(errno.ENOSPC, "full"), "mine"),
+        (OSError(errno.ENOSPC, "full", "theirs"), "theirs"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "mine"),
+    ],
+)
+def test_an_error_that_does_not_know_its_file_is_one_of_this(error, named):
+    with pytest.raises(type(error)) as caught, artifacts.naming(Path("mine")):
+        raise error
+    assert caught.value.filename == named
 
 
 class TestAtomic:

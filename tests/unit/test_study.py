@@ -184,7 +184,7 @@ class TestFaultsOfTheConfig:
             combination_ids(config)
         assert str(caught.value) == f"config/config.yaml: {fault}"
 
-    @pytest.mark.parametrize("name", ["Pile", "my corpus", "1st", "on_distribution"])
+    @pytest.mark.parametrize("name", ["Pile", "my corpus", "1st", "on_distribution", "pile_delta"])
     def test_a_corpus_name_that_is_no_column_or_taken(self, config, root, name):
         config["loss"]["corpora"][name] = {"path": "a.txt", "format": "text", "rows": 5}
         (fault,) = faults(config, root)
