@@ -26,7 +26,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
-from published_run import write_run
 
 pytestmark = pytest.mark.workflow
 
@@ -74,6 +73,8 @@ BENCHMARK = Not("minutes of measuring, on a machine that does nothing else")
 VERSIONS = By("workflow/test_dvc.py::test_an_experiment_is_compared_and_taken_back")
 CARRIED = By("workflow/test_dvc.py::test_a_clone_pulls_and_has_nothing_to_do_until_content_changes")
 BUCKET = By("workflow/test_dvc.py::test_a_bucket_carries_the_study")
+PUBLISHED = By("workflow/test_published_workflow.py::test_summary")
+ADDED = By("workflow/test_incremental.py::test_added_combination_is_the_only_one_computed")
 SUITE = Not("the suite itself, and its checks")
 
 COMMANDS = {
@@ -94,15 +95,13 @@ COMMANDS = {
     "head -n 20 results/tiny/ranking.csv": RUN,
     # a study
     "snakemake -n results/tiny/summary.csv --configfile mine.yaml": RUN,
-    "snakemake results/tiny/summary.csv --configfile mine.yaml": By(
-        "workflow/test_incremental.py::test_added_combination_is_the_only_one_computed"
-    ),
+    "snakemake results/tiny/summary.csv --configfile mine.yaml": ADDED,
     "snakemake results/tiny/summary.csv": DRY,
     "snakemake -n results/tiny/summary.csv --config seed=7": RUN,
     "snakemake --configfile mine.yaml": Not("half a command"),
     "snakemake --config seed=7": Not("half a command"),
     "snakemake -n": Not("half a command"),
-    "snakemake results/tiny/summary.csv --configfile triple.yaml": DRY,
+    "snakemake results/tiny/summary.csv --configfile triple.yaml": ADDED,
     "snakemake results/tiny/summary.csv --configfile diverse.yaml": By(
         "workflow/test_run.py::test_other_ranking_modes_put_both_plants_first"
     ),
@@ -148,9 +147,9 @@ COMMANDS = {
     ),
     "pip install peft": Not("needs the package index"),
     # published runs
-    "snakemake results/llama3/summary.csv --configfile config/parity.yaml": DRY,
-    "snakemake --snakefile workflow/published.smk --cores 1 --config run=DIR name=gemma-2b-it": DRY,
-    "snakemake --snakefile workflow/published.smk --cores 1 --config run=DIR name=NAME": DRY,
+    "snakemake results/llama3/summary.csv --configfile config/parity.yaml": By("workflow/test_parity.py::test_parity"),
+    "snakemake --snakefile workflow/published.smk --cores 1 --config run=DIR name=gemma-2b-it": PUBLISHED,
+    "snakemake --snakefile workflow/published.smk --cores 1 --config run=DIR name=NAME": PUBLISHED,
     "snakemake --snakefile workflow/published.smk": Not("half a command"),
     "python scripts/export_published.py results/tiny --output-dir exported": RUN,
     "make report": By("workflow/test_run.py::test_snakemake_checks_are_clean"),
@@ -313,10 +312,10 @@ def options(command):
 
 @pytest.fixture(scope="module")
 def reader(finished, tmp_path_factory):
-    """The finished study as a reader has it, with an empty cache of the hub and a published run in DIR."""
+    """The finished study as `make demo` leaves it, and the variables of a reader whose cache of the hub is empty."""
     folder = tmp_path_factory.mktemp("reader")
     checkout = finished.copy(folder / "study")
-    write_run(checkout.folder / "DIR")
+    checkout.snakemake("results/tiny/claims.json")
     variables = {
         # the copy's own code, as an environment of its own would have
         "PYTHONPATH": str(checkout.folder / "src"),
