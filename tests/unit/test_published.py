@@ -468,7 +468,7 @@ def ranking(out, *flags):
     call(
         "ranking", "--model", out / "model.json", "--scores", out / "candidate_scores.csv",
         "--directions", out / "directions.safetensors", "--output", out / "ranking.csv",
-        "--top-directions", out / "top_directions.safetensors", *flags,
+        "--top-directions", out / "top_directions.safetensors", "--cosines", out / "cosines.csv", *flags,
     )  # fmt: skip
     table = read_table(out / "ranking.csv")
     return table[table["rank"].notna()].sort_values("rank")

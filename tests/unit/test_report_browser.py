@@ -222,7 +222,7 @@ def test_plots_are_drawn_in_the_page_s_colours_and_enlarged(opened):
     assert dialog.locator("svg").get_attribute("aria-label") == "bars of scores"
     assert bar.count() == 1
     page.keyboard.press("Escape")
-    assert page.locator("figure #scores-bar").count() == 1
+    page.locator("figure #scores-bar").wait_for()
 
 
 @pytest.mark.parametrize("name", ["made/report.html", "compare.html"])
