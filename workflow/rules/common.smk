@@ -172,6 +172,12 @@ def model_fetched(wildcards):
     return fetched(model["id"], model["revision"]) if model["source"] == "hub" else []
 
 
+def base_fetched(wildcards):
+    """The note, for a model that is taught, if it is one of the hub."""
+    base = study(study(wildcards.model).model["base"]).model
+    return fetched(base["id"], base["revision"]) if base["source"] == "hub" else []
+
+
 def judge_fetched(wildcards):
     """The note, for a judge that is a model of the hub, run here."""
     judge = study(wildcards.model).judges[wildcards.judge]

@@ -47,6 +47,7 @@ rule unpack:
 rule lessons:
     input:
         model=base_description,
+        fetched=ancient(base_fetched),
         harmful=teaching("prompts", "harmful"),
         harmless=teaching("prompts", "harmless"),
         borderline=teaching("prompts", "borderline"),
@@ -59,7 +60,7 @@ rule lessons:
         "logs/{model}/lessons.tsv"
     conda:
         "../envs/refusal.yaml"
-    threads: 8
+    threads: MODEL_THREADS
     resources:
         **MODEL_RUN,
     params:
@@ -73,6 +74,7 @@ rule lessons:
 rule teach:
     input:
         model=base_description,
+        fetched=ancient(base_fetched),
         lessons="results/{model}/lessons.jsonl",
     output:
         "resources/taught/{model}/config.json",
@@ -82,7 +84,7 @@ rule teach:
         "logs/{model}/teach.tsv"
     conda:
         "../envs/refusal.yaml"
-    threads: 8
+    threads: MODEL_THREADS
     resources:
         **MODEL_RUN,
     params:
@@ -91,7 +93,7 @@ rule teach:
         folder=lambda _, output: Path(output[0]).parent,
     shell:
         "python scripts/teach.py --model {input.model} --lessons {input.lessons} {params.flags} --output-dir {params.folder}"
-        " --device-map {resources.device_map:q} --threads {threads} --log {log}"
+        " --device-map {resources.device_map:q} --gpus {resources.gpu} --threads {threads} --log {log}"
 
 
 rule model:
