@@ -259,7 +259,7 @@ def test_in_a_browser(served, console):
         page = browser.new_page()
         asked, wrong = [], []
         page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", wrong.append)
+        page.on("pageerror", lambda error: wrong.append(error))
         page.goto(f"http://127.0.0.1:{served}")
         message, turns = page.get_by_placeholder("Message"), page.locator(".turns section")
 
