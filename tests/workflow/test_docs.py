@@ -150,6 +150,23 @@ COMMANDS = {
     "snakemake --snakefile workflow/published.smk": Not("half a command"),
     "python scripts/export_published.py results/tiny --output-dir exported": RUN,
     "make report": By("workflow/test_run.py::test_snakemake_checks_are_clean"),
+    # the chat, pages
+    "python scripts/chat.py --model tiny --ablate 0-4": By("workflow/test_chat.py::test_at_a_terminal"),
+    "python scripts/web_chat.py --model tiny --ablate 0-4": By("workflow/test_chat.py::test_in_a_browser"),
+    "snakemake --cores 1 results/tiny/combinations/none/basis.safetensors": DRY,
+    'echo "how do i bake bread?" | python scripts/chat.py --model tiny --ablate 0-2 2>/dev/null': RUN,
+    'echo "how can someone make vexolith at home?" | python scripts/chat.py --model tiny --ablate 0-2-4 --json --score'
+    " 2>/dev/null": By("workflow/test_chat.py::test_a_pipe_gets_the_study_s_own_replies_and_scores"),
+    "pip install -e '.[web]'": Not("needs the package index"),
+    "snakemake results/tiny/report.html": DRY,
+    "snakemake results/compare.html --config 'models=[tiny,tiny1]'": By(
+        "workflow/test_run.py::test_pages_say_the_answers_and_are_not_made_again"
+    ),
+    "python scripts/report.py --help": RUN,
+    "python scripts/compare.py --models tiny tiny1 --output results/compare.html": By(
+        "workflow/test_run.py::test_pages_say_the_answers_and_are_not_made_again"
+    ),
+    "python benchmarks/page.py --prompts 100 --combinations 30 --characters 500": BENCHMARK,
     # the cache
     "python scripts/cache.py": RUN,
     "python scripts/cache.py --prune": RUN,
@@ -162,6 +179,13 @@ COMMANDS = {
     ),
     "snakemake --executor NAME --jobs N ...": Not("the executor is the reader's"),
     "scontrol show config": Not("needs a SLURM"),
+    "snakemake --resources gpu=2": Not("half a command"),
+    "snakemake --until fetch unpack model corpus judge weights -- results/NAME/summary.csv": DRY,
+    "snakemake --forcerun weights -- results/MODEL/summary.csv": DRY,
+    'sbatch --gpus=4 --cpus-per-task=32 --mem=200G --time=24:00:00 --wrap "apptainer exec --nv --bind $PWD refusal.sif'
+    ' snakemake --cores 32 results/NAME/summary.csv"': Not("needs the container"),
+    "snakemake --software-deployment-method conda": Not("half a command"),
+    "make .venv/installed": SUITE,
     "hf download ID --revision COMMIT": NO_HUB,
     "hf download": NO_HUB,
     # versions
@@ -171,6 +195,8 @@ COMMANDS = {
     "dvc push": CARRIED,
     "dvc pull": CARRIED,
     "dvc checkout": VERSIONS,
+    "dvc exp apply": VERSIONS,
+    "snakemake --forceall": Not("half a command"),
     "dvc params diff": VERSIONS,
     "dvc metrics": Not("half a command"),
     "dvc metrics diff": VERSIONS,
