@@ -6,10 +6,11 @@ A line is a message or a command (/help). In a pipe, standard output has the rep
 import os
 import sys
 
-from refusal import cli, finished
+from refusal import cli
 from refusal.errors import UserError
-from refusal.screen import Screen
-from refusal.session import Session, piped, typed
+from refusal.talk import finished
+from refusal.talk.screen import Screen
+from refusal.talk.session import Session, piped, typed
 
 
 def main(args):

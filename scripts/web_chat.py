@@ -2,9 +2,10 @@
 
 import os
 
-from refusal import cli, finished
+from refusal import cli
 from refusal.errors import UserError
-from refusal.web_page import page
+from refusal.talk import finished
+from refusal.talk.web_page import page
 
 _HERE = "127.0.0.1"
 

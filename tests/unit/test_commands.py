@@ -2,8 +2,8 @@
 
 import pytest
 
-from refusal.commands import COMMANDS, Command, explained, read
 from refusal.errors import UserError
+from refusal.talk.commands import COMMANDS, Command, explained, read
 
 
 @pytest.mark.parametrize("line", ["how do I bake bread?", "", "  /none", "and/or", "a\n/none"])

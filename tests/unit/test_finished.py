@@ -7,7 +7,7 @@ from conftest import script
 from refusal.artifacts import read_tensors, write_json, write_tensors
 from refusal.cache import content, held
 from refusal.errors import UserError
-from refusal.finished import figures, of_model, of_place
+from refusal.talk.finished import figures, of_model, of_place
 
 COMMAND = "snakemake --cores 1 results/{}/combinations/none/basis.safetensors"
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from refusal.screen import Screen
-from refusal.turns import Reply, Turn
+from refusal.talk.screen import Screen
+from refusal.talk.turns import Reply, Turn
 
 ONE = ["0, goes into the history"]
 TWO = ["none", *ONE]

@@ -9,9 +9,9 @@ import pytest
 from refusal.artifacts import read_jsonl
 from refusal.combinations import parse
 from refusal.errors import UserError
-from refusal.screen import Screen
-from refusal.session import Session, piped
-from refusal.turns import Reply, Turn
+from refusal.talk.screen import Screen
+from refusal.talk.session import Session, piped
+from refusal.talk.turns import Reply, Turn
 
 
 @dataclass

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from refusal.errors import UserError
-from refusal.turns import Reply, Turn
-from refusal.web_page import _choices, _conversation, _table, page
+from refusal.talk.turns import Reply, Turn
+from refusal.talk.web_page import _choices, _conversation, _table, page
 
 MEASURED = {
     "none": {"harmful refused": "100%", "harmless refused": "0%", "KL": "0.000"},

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from refusal.cache import held
 from refusal.errors import UserError
-from refusal.finished import Finished
 from refusal.model.batching import Room, in_batches
 from refusal.model.chat import Rendering, tokenize_chat
 from refusal.model.generation import Completion, growing
@@ -14,7 +13,8 @@ from refusal.model.loading import ChatModel, load
 from refusal.model.memory import footprint, room
 from refusal.model.sampling import Sampling
 from refusal.model.scores import check_finite, last_logits, refusal_score
-from refusal.turns import Ending, Reply, Turn
+from refusal.talk.finished import Finished
+from refusal.talk.turns import Ending, Reply, Turn
 
 _ROWS = 2
 """Replies that grow together: the baseline's and another."""

@@ -8,12 +8,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
-from refusal import commands
 from refusal.artifacts import write_jsonl
 from refusal.combinations import BASELINE
 from refusal.errors import UserError
-from refusal.screen import Screen
-from refusal.turns import Turn, rows
+from refusal.talk import commands
+from refusal.talk.screen import Screen
+from refusal.talk.turns import Turn, rows
 
 ENDINGS = {
     "length": "longer than --max-new-tokens",

@@ -7,9 +7,9 @@ from typing import Any
 
 from refusal.combinations import BASELINE, CONTROLS, parse
 from refusal.errors import UserError
-from refusal.finished import Finished, figures
-from refusal.session import ENDINGS, Talk
-from refusal.turns import Reply, Turn
+from refusal.talk.finished import Finished, figures
+from refusal.talk.session import ENDINGS, Talk
+from refusal.talk.turns import Reply, Turn
 
 _FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
 """Of the machine: the themes' own are fetched from elsewhere."""

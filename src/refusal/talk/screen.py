@@ -10,7 +10,7 @@ from rich.control import Control
 from rich.segment import ControlType
 from rich.text import Text
 
-from refusal.turns import Reply, Turn, rows
+from refusal.talk.turns import Reply, Turn, rows
 
 _NARROWEST, _WIDEST = 80, 200
 """Columns of a terminal from which on two replies stand side by side, and up to which they spread."""
