@@ -39,7 +39,7 @@ def main(args):
         raise UserError("the chat template leaves the system prompt out: change `system_prompt` or `chat_template`")
     suffix = end_of_instruction(tokenizer, args.system_prompt, asked.scored)
     identity = {
-        "weights": folder_key(args.folder) if args.folder else f"{place}@{config._commit_hash or args.revision}",
+        "weights": folder_key(args.folder) if args.folder else f"{place}@{_commit(place, args.revision)}",
         "dtype": args.dtype,
         "chat_template": chat_template,
         "system_prompt": args.system_prompt,
@@ -78,6 +78,13 @@ def main(args):
     cli.log.info("%s: %d layers, %d positions", place, record["layers"], len(suffix))
     if said := _said(asked, identity):
         cli.log.info("chat template: %s", said)
+
+
+def _commit(place, revision):
+    """The commit that a revision of the hub stands for, by where its config is kept."""
+    from transformers.utils.hub import cached_file, extract_commit_hash
+
+    return extract_commit_hash(cached_file(place, "config.json", revision=revision), None)
 
 
 def _said(asked, identity):

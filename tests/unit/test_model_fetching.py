@@ -52,22 +52,30 @@ def test_a_gated_model_is_fetched_with_a_token_and_loaded_without_the_hub(reposi
         environment |= {"HF_HOME": str(home), "HF_ENDPOINT": server.address, "NO_PROXY": "127.0.0.1"}
         flags = ["--id", "lab/model", "--revision", COMMIT, "--output", note, "--log", log]
         done = subprocess.run([sys.executable, "-c", TWICE, *flags], env=environment, capture_output=True, text=True)
+        asked = list(server.asked)
+        # as on a node without a network: tests are offline
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home / "hub"))
+        described = describe(None, tmp_path / "model.json", id="lab/model", revision=COMMIT)
+        # and though the hub may be asked
+        with monkeypatch.context() as online:
+            online.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+            online.setattr("huggingface_hub.constants.ENDPOINT", server.address)
+            loaded = load(described)
+        assert server.asked == asked
     assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
     assert done.stderr == (
         "error: lab/model: access is granted per person (HF_TOKEN is not set): accept its licence on the hub, then set"
         f" HF_TOKEN\nlab/model@{COMMIT} is in HF_HOME\n"
     )
     assert read_json(note) == {"id": "lab/model", "revision": COMMIT, "weights": ["model.safetensors"]}
-    asked = {line.rpartition("/")[2] for line in server.asked if line.startswith("GET")}
-    assert "model.safetensors" in asked
-    assert not asked & {"consolidated.safetensors", "pytorch_model.bin"}
+    got = {line.rpartition("/")[2] for line in asked if line.startswith("GET")}
+    assert "model.safetensors" in got
+    assert not got & {"consolidated.safetensors", "pytorch_model.bin"}
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not [path for path in kept if TOKEN.encode() in path.read_bytes()]
-
-    # as on a node without a network: tests are offline
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home / "hub"))
-    described = describe(None, tmp_path / "model.json", id="lab/model", revision=COMMIT)
-    assert load(described).model.config.hidden_size == read_json(repository / "config.json")["hidden_size"]
+    assert read_json(described)["identity"]["weights"] == f"lab/model@{COMMIT}"
+    assert loaded.width == read_json(repository / "config.json")["hidden_size"]
+    # what is there is enough
     assert fetch("lab/model", COMMIT) == ["model.safetensors"]
     (weights,) = (home / "hub").rglob("model.safetensors")
     weights.unlink()

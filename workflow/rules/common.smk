@@ -42,8 +42,9 @@ def batch_mib(wildcards, attempt):
 
 def share_of_threads(most=8):
     """Threads of a job that loads a model: with several GPUs in one machine, what leaves each of them as many."""
-    cores, gpus = (workflow.global_resources[name].value for name in ("_cores", "gpu"))
+    bounds = workflow.global_resources
     # on a cluster neither is bounded
+    cores, gpus = (bounds[name].value if name in bounds else None for name in ("_cores", "gpu"))
     return max(1, min(most, cores // gpus)) if cores and gpus else most
 
 

@@ -79,7 +79,8 @@ def load(place: str, revision: str | None, dtype: str) -> Classifier:
 
     hide_bars()
     with explained(place):
-        tokenizer = load_tokenizer(place, revision, None)
+        # without a commit, the newest is asked for
+        tokenizer = load_tokenizer(place, revision, None, fetched=revision is not None)
         adapter = is_adapter(place, revision)
         log.info("loading %s (%s)", place, dtype)
         model, report = AutoModelForCausalLM.from_pretrained(

@@ -120,7 +120,7 @@ def load(identity: Path, device_map: str = "auto") -> ChatModel:
         refuse_changed(identity, Path(folder), record["identity"]["weights"])
     else:
         place, revision = loaded["id"], loaded["revision"]
-    tokenizer = load_tokenizer(place, revision, record["identity"]["chat_template"])
+    tokenizer = load_tokenizer(place, revision, record["identity"]["chat_template"], fetched=True)
     log.info("loading %s (%s)", place, record["identity"]["dtype"])
     with explained(place):
         model, report = AutoModelForCausalLM.from_pretrained(
@@ -191,16 +191,26 @@ def spare_folder() -> str:
     return folder
 
 
-def load_tokenizer(place: str, revision: str | None, chat_template: str | None) -> Any:
+def load_tokenizer(place: str, revision: str | None, chat_template: str | None, fetched: bool = False) -> Any:
     """The tokenizer of a folder or hub model, with another chat template where one is given.
 
+    fetched: its files were brought here before, so that the hub is asked only if they are not here; without a network,
+        a question takes a minute.
     Raises: UserError, cannot be had.
     """
     from transformers import AutoTokenizer
 
-    with explained(place):
+    def read(here: bool) -> Any:
         # False, not left out: transformers would ask on a terminal whether to run the repository's code
-        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False, local_files_only=here)
+
+    with explained(place):
+        try:
+            tokenizer = read(here=fetched)
+        except OSError:
+            if not fetched:
+                raise
+            tokenizer = read(here=False)
     if chat_template is not None:
         tokenizer.chat_template = chat_template
     return tokenizer
