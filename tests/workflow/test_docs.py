@@ -78,6 +78,7 @@ COMMANDS = {
     "git clone ADDRESS refusal && cd refusal": Not("the address is the reader's"),
     "make demo": DEMO,
     "make test": SUITE,
+    "make study-smollm2": Not("20 minutes, and the package index"),
     "make lint": SUITE,
     "make format": SUITE,
     "make reference": By("unit/test_reference.py::test_the_page_is_what_the_schemas_say"),
@@ -176,7 +177,8 @@ COMMANDS = {
     "scontrol show config": Not("needs a SLURM"),
     "snakemake --resources gpu=2": Not("half a command"),
     "snakemake --until fetch unpack model corpus judge weights -- results/NAME/summary.csv": DRY,
-    "snakemake --forcerun weights -- results/MODEL/summary.csv": DRY,
+    "snakemake --forcerun weights --until weights -- results/NAME/summary.csv": DRY,
+    "snakemake --forcerun weights --until weights -- results/MODEL/summary.csv": DRY,
     'sbatch --gpus=4 --cpus-per-task=32 --mem=200G --time=24:00:00 --wrap "apptainer exec --nv --bind $PWD refusal.sif'
     ' snakemake --cores 32 results/NAME/summary.csv"': Not("needs the container"),
     "snakemake --software-deployment-method conda": Not("half a command"),
