@@ -490,7 +490,7 @@ class TestLoading:
             return loaded.model, {"missing_keys": set()}
 
         monkeypatch.setattr(room, "_has_peft", lambda: True)
-        monkeypatch.setattr(room, "load_tokenizer", lambda *_: loaded.tokenizer)
+        monkeypatch.setattr(room, "load_tokenizer", lambda *_, **__: loaded.tokenizer)
         monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", from_pretrained)
         monkeypatch.setattr(
             "transformers.utils.peft_utils.find_adapter_config_file", lambda *_, **__: "a.json" if adapter else None

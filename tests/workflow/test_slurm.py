@@ -14,7 +14,8 @@ pytestmark = pytest.mark.workflow
 
 SCRIPTS = Path(__file__).parents[1] / "slurm"
 SUMMARY = "results/tiny/summary.csv"
-PROFILE = ("--profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "5")
+# a job that finds its items in the cache takes 6 s
+PROFILE = ("--profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "7")
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +83,14 @@ def test_jobs_ask_for_what_they_need_and_killed_ones_for_more(cluster, checkout)
         },
     )
     checkout.change("config/models/tiny.yaml", ask={"memory_gib": 2})
-    # the whole study, whose stages before completions find their items in the cache
-    shutil.rmtree(checkout.folder / "results/tiny")
+    # from the sweep on; scores are in the cache
+    shutil.rmtree(checkout.folder / "results/tiny/combinations")
+    (checkout.folder / "results/tiny/candidate_scores.csv").unlink()
     before = checkout.items()["completions"]
     process = checkout.start("--max-threads", "1", "--", SUMMARY, how=PROFILE)
     script = "scripts/completions.py"
     checkout.wait_for(
-        lambda: len(checkout.items()["completions"] - before) >= 2 and len(list(checkout.running(script))) == 2, 240
+        lambda: len(checkout.items()["completions"] - before) >= 2 and len(list(checkout.running(script))) == 2
     )
     frozen = set()
     for running in checkout.running(script):
@@ -113,9 +115,9 @@ def test_jobs_ask_for_what_they_need_and_killed_ones_for_more(cluster, checkout)
     assert set(found) == {cancelled, timed_out, *again}
     sets = ("harmful", "harmless", "borderline")
     parts = ("loss_part tiny_0_2", "loss_part tiny_1_2")
-    first = [f"{stage} tiny" for stage in ("prompts", "activations", "scores", "combination_scores", "loss")]
+    others = [f"{stage} tiny" for stage in ("scores", "combination_scores", "loss")]
     assert sorted(job["what"] for job in again.values()) == sorted(
-        [*first, *(f"completions tiny_{kind}" for kind in sets), *parts]
+        [*others, *(f"completions tiny_{kind}" for kind in sets), *parts]
     )
     # the memory of the model's file, the minutes of the study
     for number, job in again.items():
@@ -146,7 +148,7 @@ def test_an_interrupt_cancels_the_jobs(cluster, checkout):
     shutil.copy(models / "tiny1.yaml", models / "third.yaml")
     checkout.change("config/models/tiny.yaml", ask={"gpus": 2})
     checkout.change("config/models/tiny1.yaml", ask={"gpus": 0})
-    wanted = [f"results/{name}/activations.safetensors" for name in ("tiny", "tiny1")]
+    wanted = ("results/tiny/activations.safetensors", "results/tiny1/prompts/report.json")
     process = checkout.start("--force", "--", *wanted, "resources/organisms/third/config.json", how=PROFILE)
     checkout.wait_for(lambda: [job["state"] for job in jobs(checkout).values()] == ["RUNNING"] * 3)
     time.sleep(2)
@@ -158,7 +160,7 @@ def test_an_interrupt_cancels_the_jobs(cluster, checkout):
     says = {what: tuple(job[key] for key in ("partition", "gpus", "cpus", "memory")) for what, job in found.items()}
     assert says == {
         "activations tiny": ("gpu", "gres:gpu:2", 8, "16G"),
-        "activations tiny1": ("cpu", None, 8, "16G"),
+        "prompts tiny1": ("cpu", None, 8, "16G"),
         "organism third": ("cpu", None, 2, "4G"),
     }
 
