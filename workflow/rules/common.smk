@@ -220,9 +220,10 @@ def base_description(wildcards):
 
 def lesson_flags(wildcards):
     """The flags of scripts/lessons.py that say which prompts are drawn, and how many."""
-    course = study(wildcards.model).model["teaching"]
-    counts = {f"{kind}_count": count for kind, count in course["counts"].items()}
-    return as_flags(course["prompts"] | counts | {key: course[key] for key in ("reply_tokens", "seed")})
+    course, kinds = study(wildcards.model).model["teaching"], ("harmful", "harmless", "borderline")
+    files = {kind: course["prompts"][kind] for kind in kinds}
+    counts = {f"{kind}_count": course["counts"][kind] for kind in kinds}
+    return as_flags(files | counts | {key: course[key] for key in ("reply_tokens", "seed")})
 
 
 def course_flags(wildcards):
