@@ -93,7 +93,8 @@ def test_standard_output_has_the_replies_alone_until_something_is_wrong(finished
 
 MISTAKES = {
     "--model tiny --ablate 0-99": r'"0-99": results/tiny/top_directions\.safetensors keeps \d+ candidates \(ranks 0-\d',
-    "--model tyni": "unknown model 'tyni': results/ has tiny, tiny1; config/models/ has llama3, smollm2, tiny, tiny1$",
+    "--model tyni": "unknown model 'tyni': results/ has tiny, tiny1; config/models/ has llama3, smollm2,"
+    " smollm2-refusing, tiny, tiny1$",
     "--model llama3": (
         "results/llama3/model.json: not made yet: run snakemake --cores 1"
         " results/llama3/combinations/none/basis.safetensors$"

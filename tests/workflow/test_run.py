@@ -145,7 +145,7 @@ def test_hub_model_without_network_says_what_to_set_before_any_other_work(checko
 
 def test_unknown_model_names_the_known_ones(checkout):
     said = checkout.snakemake("results/lama3/summary.csv", ok=False)
-    assert "unknown model 'lama3': config/models/ has llama3, smollm2, tiny, tiny1" in said
+    assert "unknown model 'lama3': config/models/ has llama3, smollm2, smollm2-refusing, tiny, tiny1" in said
 
 
 def test_config_faults_are_said_before_any_work(checkout):

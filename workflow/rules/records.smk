@@ -1,4 +1,5 @@
 # Snakemake's records of what results were made from, kept beside them: DVC carries them to other checkouts. No rules.
+import errno
 from importlib import metadata
 
 from snakemake.io import IOFile
@@ -40,6 +41,11 @@ def reconcile_records():
             lost = records.reconcile(folder, seen, read, write)
         except UserError as error:
             raise WorkflowError(str(error)) from None
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise
+            # what cannot be written stays as it is; if a job wants to, Snakemake says so
+            continue
         if lost:
             more = f" (and {len(lost) - 1} more)" if lost[1:] else ""
             print(f"{lost[0]}{more}: {records.LOST}: it is made again if needed", file=sys.stderr)
