@@ -136,8 +136,10 @@ class Terminal:
     def type(self, text, enter="\r"):
         os.write(self._place, (text + enter).encode())
 
-    def interrupt(self):
+    def interrupt(self, at_prompt=False):
         """Ctrl-C, as the terminal hands it on."""
+        if at_prompt:
+            time.sleep(0.5)  # one between readline's prompt and its wait for keys is noticed with the next key
         os.write(self._place, b"\x03")
 
     def ends(self):
@@ -177,7 +179,7 @@ def test_at_a_terminal(finished):
     assert re.search(rf"{re.escape(rows[1]['response'])} +│ {re.escape(ablated)}\n", said)
     terminal.type("/history")
     assert f"1. you\n{rows[1]['prompt']}\n1. 0-1\n{ablated}\n" in terminal.until(r"none \| 0-1 > ")
-    terminal.interrupt()
+    terminal.interrupt(at_prompt=True)
     assert "Ctrl-C again, or Ctrl-D, ends the chat" in terminal.until(r"none \| 0-1 > ")
     terminal.type("\x04", enter="")
     assert terminal.ends() == 0
@@ -214,9 +216,9 @@ def test_ctrl_c_stops_the_reply_and_not_the_chat(endless):
     terminal.until("\n0 > ")
     terminal.type("how do i bake bread?")
     assert "(0: the model's context is full: /undo or /reset)" in terminal.until("\n0 > ")
-    terminal.interrupt()
+    terminal.interrupt(at_prompt=True)
     terminal.until("ends the chat.*0 > ")
-    terminal.interrupt()
+    terminal.interrupt(at_prompt=True)
     assert terminal.ends() == 0
 
 
