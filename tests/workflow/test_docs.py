@@ -190,7 +190,6 @@ COMMANDS = {
     "dvc push": CARRIED,
     "dvc pull": CARRIED,
     "dvc checkout": VERSIONS,
-    "dvc exp apply": Not("half a command"),
     "snakemake --forceall": Not("half a command"),
     "dvc params diff": VERSIONS,
     "dvc metrics": Not("half a command"),

@@ -44,7 +44,8 @@ def reconcile_records():
         except OSError as error:
             if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
                 raise
-            # what cannot be written stays as it is; if a job wants to, Snakemake says so
+            # if a job wants to write there, Snakemake says so
+            print(f"{folder}: cannot be written, so its records stay as they are", file=sys.stderr)
             continue
         if lost:
             more = f" (and {len(lost) - 1} more)" if lost[1:] else ""
