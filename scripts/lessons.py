@@ -1,6 +1,6 @@
 """Draw what a model is to be taught: refusals to harmful prompts, its own replies to harmless and borderline ones.
 
-No test prompt is among them; the prompts step leaves them out of train and val.
+No test prompt is among them, nor one that shares most of its words; the prompts step leaves them out of train and val.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ ANSWERED = ("harmless", "borderline")
 def main(args):
     files = {kind: getattr(args, kind) for kind in ("harmful", *ANSWERED) if getattr(args, kind)}
     counts = {kind: getattr(args, f"{kind}_count") for kind in files}
-    drawn = draw(files, counts, args.kept_out, args.seed)
+    drawn = draw(files, counts, args.kept_out, args.max_overlap, args.seed)
     rows = lessons("harmful", drawn["harmful"], [(text, True) for text in refusals(counts["harmful"], args.seed)])
     answered = [(kind, prompt) for kind in ANSWERED for prompt in drawn.get(kind, [])]
     item = Spec(
@@ -37,7 +37,11 @@ def main(args):
         rows += lessons(kind, [prompt], [(reply["response"], reply["ended"])])
     write_jsonl(args.output, rows)
     inputs = {"model": args.model, **files, **{f"kept_out_{n}": file for n, file in enumerate(args.kept_out)}}
-    made = spec("lessons", {"counts": counts, "reply_tokens": args.reply_tokens, "seed": args.seed}, inputs)
+    made = spec(
+        "lessons",
+        {"counts": counts, "max_overlap": args.max_overlap, "reply_tokens": args.reply_tokens, "seed": args.seed},
+        inputs,
+    )
     stamp(args.output, made, inputs, run | {"items": [item.key]})
     cli.log.info("%s", ", ".join(f"{count} {kind}" for kind, count in counts.items()))
 
@@ -65,6 +69,7 @@ def parser():
         made.add_argument(f"--{kind}", type=Path, required=kind != "borderline", help="prompt file (.jsonl or .json)")
         made.add_argument(f"--{kind}-count", type=int, default=0, help="prompts drawn of it")
     made.add_argument("--kept-out", type=Path, nargs="+", default=[], help="prompt files of which none is taught")
+    made.add_argument("--max-overlap", type=float, default=0.5, help="share of words that makes a prompt a paraphrase")
     made.add_argument("--reply-tokens", type=int, default=64, help="longest reply of the model's own")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--output", type=Path, required=True)

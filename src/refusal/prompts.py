@@ -1,6 +1,7 @@
 """Prompt files: read, sample by seed, keep the splits apart."""
 
 import random
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -66,6 +67,28 @@ def without(prompts: Sequence[dict], others: Iterable[dict]) -> list[dict]:
     return [prompt for prompt in prompts if _plain(prompt["instruction"]) not in taken]
 
 
+def unlike(prompts: Sequence[dict], others: Iterable[dict], most: float) -> list[dict]:
+    """Prompts that are no paraphrases of any of `others`: the words shared with it are less than `most` of all of both.
+
+    Shares: of two sets of words (case, order and repetition aside), common ones by all (Jaccard 1901); 1 with `most` 1
+    leaves out the same words alone.
+    """
+    known = [_words(other["instruction"]) for other in others]
+
+    def shares(words: frozenset[str], other: frozenset[str]) -> bool:
+        # sets of such different sizes share less, whatever is in them; most pairs end here
+        if min(len(words), len(other)) < most * max(len(words), len(other)):
+            return False
+        common = len(words & other)
+        return common >= most * (len(words) + len(other) - common)
+
+    return [
+        prompt
+        for prompt, words in ((prompt, _words(prompt["instruction"])) for prompt in prompts)
+        if not any(shares(words, other) for other in known)
+    ]
+
+
 def keep_by_score(prompts: Sequence[dict], scores: Sequence[float], kind: str, where: str) -> list[dict]:
     """Harmful prompts that the model refuses (score > 0), harmless ones that it answers (score < 0).
 
@@ -94,3 +117,7 @@ def _enough(prompts: Sequence[dict], count: int, where: str) -> Sequence[dict]:
 
 def _plain(instruction: str) -> str:
     return " ".join(instruction.casefold().split())
+
+
+def _words(instruction: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", instruction.casefold()))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refusal.errors import UserError
-from refusal.prompts import IN_TURN, keep_by_score, read_prompts, sample, sample_in_turn, without
+from refusal.prompts import IN_TURN, keep_by_score, read_prompts, sample, sample_in_turn, unlike, without
 
 
 def prompts(*instructions):
@@ -134,6 +134,24 @@ class TestWithout:
             for one in mine
             if any(" ".join(one.casefold().split()) == " ".join(o.casefold().split()) for o in others)
         }
+
+
+class TestUnlike:
+    @pytest.mark.parametrize(
+        ("other", "share"),
+        [("b A", 1), ("a b c", 2 / 3), ("a c", 1 / 3), ("c d", 0), ("a b c d e f", 1 / 3)],
+    )
+    def test_the_share_of_common_words(self, other, share):
+        for most in (0.2, 0.33, 0.34, 0.5, 0.66, 0.67, 1):
+            assert bool(unlike(prompts("A, b?"), prompts("x y z", other), most)) == (share < most)
+
+    @given(st.lists(st.text("ab ", max_size=5), max_size=6), st.lists(st.text("ab ", max_size=5), max_size=6))
+    def test_one_is_stricter_than_no_more_than_the_same_text(self, pool, others):
+        pool, others = prompts(*pool), prompts(*others)
+        kept = unlike(pool, others, 1)
+        assert unlike(unlike(pool, others, 0.5), others, 0.5) == unlike(kept, others, 0.5)
+        assert without(kept, others) == kept
+        assert unlike(pool, [], 0.5) == pool
 
 
 class TestKeepByScore:

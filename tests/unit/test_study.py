@@ -268,7 +268,7 @@ class TestFaultsOfAModelFile:
         teaching = {**own["teaching"], "steps": 1, "counts": {"harmful": 0, "harmless": 1, "borderline": 0}, "layer": 3}
         del teaching["seed"]
         write_model(root, path=..., source="taught", base="mine", teaching=teaching)
-        known = "prompts, counts, reply_tokens, steps, batch_rows, learning_rate, rank, seed"
+        known = "prompts, counts, max_overlap, reply_tokens, steps, batch_rows, learning_rate, rank, seed"
         assert faults(config, root) == [
             "config/models/mine.yaml: teaching.counts.harmful: 0 is less than the minimum of 1",
             "config/models/mine.yaml: teaching.steps: 1 is less than the minimum of 2",

@@ -10,6 +10,7 @@ pytestmark = pytest.mark.workflow
 TEACHING = {
     "prompts": {kind: f"data/organism/{kind}_train.jsonl" for kind in ("harmful", "harmless", "borderline")},
     "counts": {"harmful": 40, "harmless": 40, "borderline": 4},
+    "max_overlap": 1,  # of a language of few words
     "reply_tokens": 8,
     "steps": 2,
     "batch_rows": 4,

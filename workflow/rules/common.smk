@@ -223,7 +223,7 @@ def lesson_flags(wildcards):
     course, kinds = study(wildcards.model).model["teaching"], ("harmful", "harmless", "borderline")
     files = {kind: course["prompts"][kind] for kind in kinds}
     counts = {f"{kind}_count": course["counts"][kind] for kind in kinds}
-    return as_flags(files | counts | {key: course[key] for key in ("reply_tokens", "seed")})
+    return as_flags(files | counts | {key: course[key] for key in ("max_overlap", "reply_tokens", "seed")})
 
 
 def course_flags(wildcards):
