@@ -19,7 +19,7 @@ demo: $(VENV)/installed
 # network, MIRROR names a folder or an address that has them.
 study-smollm2: $(VENV)/installed
 	snakemake --cores $(CORES) --quiet host rules reason $(if $(MIRROR),--config 'datasets={mirror: $(MIRROR)}') \
-	   -- $(addprefix results/smollm2-refusing/,summary.csv claims.json agreement.csv)
+	   -- $(addprefix results/smollm2-refusing/,summary.csv claims.json agreement.csv report.html)
 	@echo; cat results/smollm2-refusing/claims.md; echo; cat results/smollm2-refusing/summary.md
 
 test: lint
