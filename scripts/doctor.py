@@ -42,14 +42,15 @@ def main(args):
     print(doctor.table(_lines(found)))
     cards = cards[:usable]
     for study in studies:
-        listed, sizes, place = _model(study, args.network)
+        listed, sizes, place = _model(config, study, args.network)
         rows = [doctor.prompts(study), place, *doctor.secrets(study, listed.gated if listed else None)]
         rows += _room(study, names, sizes, cards)
         rows += doctor.reachable(doctor.addresses(study)) if args.network else []
         print(f"\n{study.name}\n{doctor.table(_lines(rows))}")
         found += rows
-        if sizes:
-            print(f"\n{_expected(study, names, sizes, cards, args.times)}")
+        responses = f"{len(names)} combinations, {estimate.responses(study, names):,} responses"
+        expected = _expected(study, names, sizes, cards) if sizes and args.times else []
+        print("\n" + "\n".join([f"{responses}; from nothing:", *expected] if expected else [responses]))
         for line in _costs(study, names):
             print(line)
     if any(one.state == "missing" for one in found):
@@ -78,7 +79,7 @@ def _usable(cards):
     return torch.cuda.device_count()
 
 
-def _model(study, network):
+def _model(config, study, network):
     """What the hub lists, the model's sizes as far as they are known, and the line about its weights."""
     listed = None
     try:
@@ -86,12 +87,16 @@ def _model(study, network):
             listed = hub.listed(study.model["id"], study.model["revision"])
     except UserError as error:  # no such model, or revision
         return None, None, doctor.Found("weights", "missing", str(error))
-    sizes, place = doctor.weights(study, listed)
-    return listed, _of_organism() if _untrained(study) else sizes, place
+    sizes, place = doctor.weights(study, listed, network)
+    if _untrained(study):
+        taught = study.model["source"] == "taught"
+        sizes = _model(config, read_study(config, study.model["base"]), network)[1] if taught else _of_organism()
+    return listed, sizes, place
 
 
 def _untrained(study):
-    return study.model["source"] == "organism" and not (doctor.folder_of(study) / "config.json").is_file()
+    trained = study.model["source"] in ("organism", "taught")
+    return trained and not (doctor.folder_of(study) / "config.json").is_file()
 
 
 def _of_organism():
@@ -117,14 +122,11 @@ def _free_memory():
     return psutil.virtual_memory().available
 
 
-def _expected(study, names, sizes, cards, times):
-    """The table of expected times."""
+def _expected(study, names, sizes, cards):
+    """Lines of the table of expected times."""
     described = Path("results", study.name, "model.json")
     positions = len(read_json(described)["positions"]) if described.is_file() else POSITIONS
     works = estimate.works(study, names, sizes, positions, _untrained(study))
-    said = [f"{len(names)} combinations, {estimate.responses(study, names):,} responses; from nothing:"]
-    if not times:
-        return said[0].replace("; from nothing:", "")
     from refusal.model.gauge import gauged
 
     dtype = study.model["dtype"]
@@ -139,7 +141,7 @@ def _expected(study, names, sizes, cards, times):
     whole = [doctor.duration(part) for part in estimate.together(spans.values())]
     rows = [("expected", "at least", "about", "at most", "took last"), *rows, ("all", *whole, "")]
     rates = f"{gauge.wide / 1e9:,.0f} and {gauge.narrow / 1e9:,.0f} GFLOP/s, {gauge.bandwidth / 1e9:,.0f} GB/s"
-    return "\n".join([*said, doctor.table(rows), f"On {gauge.device}, at {rates} measured now."])
+    return [doctor.table(rows), f"On {gauge.device}, at {rates} measured now."]
 
 
 def _took(name, stage):

@@ -163,12 +163,15 @@ def folder_of(study: Study) -> Path:
     return Path("resources", kept[study.model["source"]], study.name)
 
 
-def weights(study: Study, listed: hub.Listed | None) -> tuple[estimate.Shapes | None, Found]:
-    """Sizes of the model, None where they cannot be known yet, and where its weights are."""
+def weights(study: Study, listed: hub.Listed | None, asked: bool) -> tuple[estimate.Shapes | None, Found]:
+    """Sizes of the model, None where they cannot be known yet, and where its weights are.
+
+    listed: what the hub said; asked: whether it was asked.
+    """
     model = study.model
     try:
         if model["source"] == "hub":
-            return _of_hub(model, listed)
+            return _of_hub(model, listed, asked)
         folder = folder_of(study)
         if (file := folder / "config.json").is_file():
             sizes = estimate.shapes(read_json(file), str(file), estimate.counted_parameters(folder))
@@ -270,9 +273,11 @@ def downloads(model: Mapping[str, Any]) -> bool:
     return model["source"] == "hub" and not hub.cached_weights(model["id"], model["revision"])
 
 
-def _of_hub(model: Mapping[str, Any], listed: hub.Listed | None) -> tuple[estimate.Shapes, Found]:
+def _of_hub(model: Mapping[str, Any], listed: hub.Listed | None, asked: bool) -> tuple[estimate.Shapes | None, Found]:
     name, revision = model["id"], model["revision"]
     folder = hub.cached_weights(name, revision)
+    if not (folder or asked):
+        return None, Found("weights", "warn", f"{name}: not in the cache of the hub, which was not asked")
     counted = estimate.counted_parameters(folder) if folder else listed.parameters if listed else None
     sizes = estimate.shapes(hub.config_of(name, revision, ask=listed is not None), name, counted)
     said = f"{sizes.parameters / 1e9:,.2f} billion, "
@@ -280,7 +285,7 @@ def _of_hub(model: Mapping[str, Any], listed: hub.Listed | None) -> tuple[estima
         return sizes, Found("weights", "ok", f"{said}in the cache of the hub")
     if listed:
         return sizes, Found("weights", "ok", f"{said}to be downloaded")
-    return sizes, Found("weights", "warn", f"{said}not in the cache of the hub, which was not asked")
+    return sizes, Found("weights", "warn", f"{said}not in the cache of the hub, which does not answer")
 
 
 def _fault(address: str) -> str | None:

@@ -160,10 +160,10 @@ def _numbers(file: Path) -> int:
     return sum(math.prod(tensor["shape"]) for name, tensor in tensors.items() if name != "__metadata__")
 
 
-def works(study: Study, names: Sequence[str], sizes: Shapes, positions: int, trained: bool = False) -> list[Work]:
+def works(study: Study, names: Sequence[str], sizes: Shapes, positions: int, made: bool = False) -> list[Work]:
     """What each stage that runs the model computes, in the order in which they run.
 
-    names: combination ids; positions: end-of-instruction tokens; trained: whether an organism is trained first.
+    names: combination ids; positions: end-of-instruction tokens; made: whether the model is trained first.
     """
     settings, model = study.settings, study.model
     counts, jobs = settings["prompts"]["counts"], settings["run"]["jobs"]
@@ -172,10 +172,8 @@ def works(study: Study, names: Sequence[str], sizes: Shapes, positions: int, tra
     of_train = counts["train"] * (length["harmful_train"] + length["harmless_train"])
     of_val = counts["val"] * (length["harmful_val"] + length["harmless_val"])
     found = []
-    if trained:
-        spec = model["organism"]
-        steps = (spec["pretrain_steps"] + spec["plant_steps"]) * spec["batch_rows"] * _ORGANISM_TOKENS
-        found.append(_passes("organism", 3 * steps, 3 * steps))  # the way back takes twice the way forth
+    if made:
+        found += _training(model, positions)
     if model["refusal_tokens"] == "auto":
         found.append(_passes("refusal_tokens", of_train, train))
     if settings["prompts"]["filter_by_refusal_score"]:
@@ -256,6 +254,25 @@ def tokens_of(file: Path) -> float:
 def _passes(stage: str, tokens: float, logits: float, loads: int = 1) -> Work:
     """A stage whose work is known but for its speed."""
     return Work(stage, (tokens, tokens), (logits, logits), loads=loads)
+
+
+def _training(model: Mapping[str, Any], positions: int) -> Iterator[Work]:
+    """How an organism is trained, or a model is taught; the way back takes twice the way forth."""
+    if model["source"] == "organism":
+        spec = model["organism"]
+        tokens = (spec["pretrain_steps"] + spec["plant_steps"]) * spec["batch_rows"] * _ORGANISM_TOKENS
+        yield _passes("organism", 3 * tokens, 3 * tokens)
+        return
+    course = model["teaching"]
+    counts, most = course["counts"], course["reply_tokens"]
+    read = {kind: tokens_of(Path(file)) + positions for kind, file in course["prompts"].items() if file}
+    answered = {kind: counts[kind] for kind in read if kind != "harmful"}
+    replies, tokens = sum(answered.values()), sum(count * read[kind] for kind, count in answered.items())
+    decoded = (_ANSWERED * replies * most, replies * most)
+    yield Work("lessons", (tokens,) * 2, (replies,) * 2, decoded, tokens / max(replies, 1) + most / 2)
+    rows = course["steps"] * course["batch_rows"]
+    mean = sum(counts[kind] * length for kind, length in read.items()) / sum(counts[kind] for kind in read)
+    yield _passes("teach", 3 * rows * (mean + most), 3 * rows * most)
 
 
 def _sweeps(

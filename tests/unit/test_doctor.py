@@ -129,15 +129,22 @@ class TestSecrets:
 class TestModels:
     def test_weights(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        assert doctor.weights(study("tiny"), None) == (None, Found("weights", "ok", "trained here first"))
-        sizes, found = doctor.weights(study("smollm2"), None)
+        assert doctor.weights(study("tiny"), None, True) == (None, Found("weights", "ok", "trained here first"))
+        sizes, found = doctor.weights(study("smollm2"), None, True)
         assert (sizes, found.state) == (None, "warn")
         assert found.said.endswith("snakemake resources/models/smollm2/config.json, then ask again")
 
-    def test_a_hub_that_was_not_asked(self, tmp_path, monkeypatch):
-        sizes, found = doctor.weights(study("llama3"), None)
-        assert (sizes, found.state) == (None, "missing")
-        assert found.said.startswith("meta-llama/Meta-Llama-3-8B-Instruct: not in the local cache")
+    @pytest.mark.parametrize(
+        ("asked", "state", "said"),
+        [
+            (True, "missing", "not in the local cache, and the hub cannot"),
+            (False, "warn", "not in the cache of the hub"),
+        ],
+    )
+    def test_a_hub_that_says_nothing(self, asked, state, said):
+        sizes, found = doctor.weights(study("llama3"), None, asked)
+        assert (sizes, found.state) == (None, state)
+        assert found.said.startswith(f"meta-llama/Meta-Llama-3-8B-Instruct: {said}")
 
     def test_prompts(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

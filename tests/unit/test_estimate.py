@@ -73,12 +73,18 @@ class TestWorks:
         return {work.stage: work for work in estimate.works(one, names, self.SIZES, 2, **more)}
 
     def test_stages_are_those_that_run_the_model(self):
-        assert list(self.works(*study(), trained=True)) == [
+        assert list(self.works(*study(), made=True)) == [
             "organism", "prompts", "activations", "scores", "completions_harmful", "completions_harmless",
             "completions_borderline", "combination_scores", "loss",
         ]  # fmt: skip
         ranking = read_yaml(ROOT / "config/config.yaml")["ranking"] | {"mode": "conditional"}
         assert "conditional_scores" in self.works(*study(ranking=ranking))
+
+    def test_a_taught_model_is_taught_first(self):
+        found = self.works(*study("smollm2-refusing"), made=True)
+        assert list(found)[:2] == ["lessons", "teach"]
+        assert found["lessons"].decoded == (0.4 * 260 * 24, 260 * 24)
+        assert found["teach"].logits == (3 * 100 * 8 * 24,) * 2
 
     def test_counts(self):
         one, names = study()
