@@ -15,7 +15,8 @@ from refusal import cli, doctor, estimate, hub
 from refusal.artifacts import read_json
 from refusal.checking import read_yaml
 from refusal.errors import UserError
-from refusal.judges.base import Item, load_judge
+from refusal.judges.base import Item
+from refusal.judges.kinds import load_judge
 from refusal.provenance import ROOT
 from refusal.study import combination_ids, read_study
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from refusal import cli
 from refusal.artifacts import write_json
 from refusal.checking import read_judge
-from refusal.judges.base import load_judge
+from refusal.judges.kinds import load_judge
 
 
 def main(args):

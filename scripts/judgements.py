@@ -10,7 +10,8 @@ from refusal import answers, cache, cli, gpus
 from refusal.artifacts import digest, read_jsonl, write_jsonl
 from refusal.checking import read_judge
 from refusal.combinations import by_folder
-from refusal.judges.base import Item, Keep, load_judge
+from refusal.judges.base import Item, Keep
+from refusal.judges.kinds import load_judge
 from refusal.provenance import Spec, code_version
 
 

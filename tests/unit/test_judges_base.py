@@ -7,7 +7,8 @@ from typing import get_args
 import pytest
 
 from refusal.errors import UserError
-from refusal.judges.base import KINDS, Answer, Item, Judge, Need, Verdict, judge_module, load_judge
+from refusal.judges.base import Answer, Item, Judge, Need, Verdict
+from refusal.judges.kinds import KINDS, judge_module, load_judge
 
 
 class TestKinds:

@@ -15,8 +15,9 @@ from refusal import answers
 from refusal.artifacts import read_jsonl, write_jsonl
 from refusal.checking import read_judge
 from refusal.errors import UserError
-from refusal.judges.base import LABELS, Answer, Item, Keep, load_judge
+from refusal.judges.base import LABELS, Answer, Item, Keep
 from refusal.judges.formats import FORMATS
+from refusal.judges.kinds import load_judge
 from refusal.model import classifier as room
 from refusal.model.specimens import specimen
 
@@ -229,7 +230,7 @@ class TestStage:
 def test_a_classifier_runs_on_a_gpu_and_is_loaded_by_no_one_who_asks_nothing(folder):
     assert load_judge(settings(folder)).needs == "gpu"
     code = (
-        "import sys; from refusal.judges.base import load_judge; "
+        "import sys; from refusal.judges.kinds import load_judge; "
         f"load_judge({settings(folder)!r}); sys.exit('torch' in sys.modules)"
     )
     path = {"PYTHONPATH": str(ROOT / "src")}

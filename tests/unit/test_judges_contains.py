@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from refusal.checking import read_judge
 from refusal.errors import UserError
-from refusal.judges.base import Item, load_judge
+from refusal.judges.base import Item
+from refusal.judges.kinds import load_judge
 
 SETTINGS = read_judge(Path(__file__).parents[2] / "config" / "judges" / "published.yaml")
 JUDGE = load_judge(SETTINGS)

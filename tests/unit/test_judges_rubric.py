@@ -23,7 +23,8 @@ from refusal.artifacts import read_jsonl, write_jsonl
 from refusal.checking import read_judge
 from refusal.errors import UserError
 from refusal.judges import batches, service
-from refusal.judges.base import Answer, Item, Verdict, load_judge
+from refusal.judges.base import Answer, Item, Verdict
+from refusal.judges.kinds import load_judge
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = read_judge(ROOT / "config" / "judges" / "rubric.yaml")
@@ -243,7 +244,7 @@ class TestSettings:
 
     def test_it_is_made_without_the_client(self):
         code = (
-            "import sys; from refusal.checking import read_judge; from refusal.judges.base import load_judge\n"
+            "import sys; from refusal.checking import read_judge; from refusal.judges.kinds import load_judge\n"
             "from pathlib import Path\n"
             "judge = load_judge(read_judge(Path('config/judges/rubric.yaml')))\n"
             "sys.exit(', '.join({'together', 'httpx', 'torch'} & set(sys.modules)) or 0)"

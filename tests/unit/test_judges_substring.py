@@ -5,7 +5,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from refusal.errors import UserError
-from refusal.judges.base import LABELS, Item, Verdict, load_judge
+from refusal.judges.base import LABELS, Item, Verdict
+from refusal.judges.kinds import load_judge
 from refusal.judges.substring import normalise
 
 SETTINGS = {

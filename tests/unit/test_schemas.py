@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 
 from refusal.checking import branch, find_faults, read_judge, read_yaml, schema
 from refusal.errors import UserError
-from refusal.judges.base import KINDS
+from refusal.judges.kinds import KINDS
 from refusal.study import combination_ids
 
 ROOT = Path(__file__).parents[2]

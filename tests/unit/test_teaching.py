@@ -11,7 +11,8 @@ from conftest import build_tokenizer, describe, script
 from refusal.artifacts import read_json, read_jsonl, write_json, write_jsonl
 from refusal.checking import read_judge
 from refusal.errors import UserError
-from refusal.judges.base import Item, load_judge
+from refusal.judges.base import Item
+from refusal.judges.kinds import load_judge
 from refusal.model.loading import load
 from refusal.model.specimens import specimen
 from refusal.provenance import verify

@@ -13,7 +13,7 @@ include: "environment.smk"
 from refusal import combinations, plots
 from refusal.checking import read_yaml
 from refusal.errors import UserError
-from refusal.judges.base import KINDS, judge_module
+from refusal.judges.kinds import KINDS, judge_module
 from refusal.prompts import IN_TURN
 from refusal.provenance import code_version
 from refusal.study import combination_ids, names, read_study

@@ -7,7 +7,8 @@ from typing import Any
 
 from refusal.artifacts import read_jsonl
 from refusal.checking import find_faults, refuse
-from refusal.judges.base import Item, load_judge
+from refusal.judges.base import Item
+from refusal.judges.kinds import load_judge
 from refusal.provenance import ROOT, lineage
 
 _NEEDS = {"cpu": "by rule, nothing to pay", "gpu": "a local model, nothing to pay beyond its time"}
