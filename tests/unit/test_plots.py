@@ -260,7 +260,7 @@ class TestRefusals:
         assert len(set(draws)) == 2
         assert "99% to 100% under 1 random direction and 98% under 2 random directions" in caption
         assert "when a direction is added: 3% (95% 1% to 8%) under add-0" in caption
-        assert "Invalid verdicts count as not refused: at most 0% (harmful)." in caption
+        assert caption.endswith("No verdict is invalid.")
 
     def test_of_many_the_best_on_val_have_rows_and_the_others_share_one(self):
         made = large(19, layers=40, max_kl=2.0)
@@ -318,6 +318,15 @@ class TestCosines:
         assert "A |cosine| of 0.9 or more: 1 of 21 pairs; the least alike" in caption
         assert ticks(axes.yaxis)[0] == f"0 (−{-int(made.ranking.position.iloc[0])}, {made.ranking.layer.iloc[0]})"
         assert alt.endswith("a |cosine| of 0.9 or more in 1 of 21 pairs.")
+
+    def test_near_copies_that_are_ablated_as_two_are_named(self):
+        copies = {"0-1": of("0-1", 50, -2.1, cosine=0.9999, directions=1), "1-2": of("1-2", 97, 3.0, cosine=0.99)}
+        caption = FIGURES["cosines"](tables(hand_made(**copies))).caption
+        assert (
+            "Ablating both ablates one direction where |cosine| is above 0.9987; below, what they differ by is ablated"
+            " too, and may do more than either (near-copies ablated as two: 1-2)."
+        ) in caption
+        assert "near-copies" not in FIGURES["cosines"](tables()).caption
 
     def test_no_more_than_can_be_read(self):
         made = tables(layers=80, positions=5, screened=False, max_kl=2.0)
@@ -406,7 +415,7 @@ class TestScript:
             write_table(folder / f"{name}.csv", getattr(made, name))
         flags = [part for name in ("summary", "ranking", "cosines") for part in (f"--{name}", folder / f"{name}.csv")]
         stage = script("plots")
-        flags += ["--judge", "substring", "--output-dir", folder / "plots"]
+        flags += ["--name", "made", "--judge", "substring", "--output-dir", folder / "plots"]
         stage.main(stage.parser().parse_args([str(flag) for flag in flags]))
         return folder / "plots"
 
@@ -427,4 +436,4 @@ class TestScript:
 
     def test_tables_that_were_read_are_those_that_were_drawn(self, folder):
         made = tables()
-        assert (folder / "matrix.svg").read_text() == as_svg(FIGURES["matrix"](made).figure, "matrix")
+        assert (folder / "matrix.svg").read_text() == as_svg(FIGURES["matrix"](made).figure, "made-matrix")
