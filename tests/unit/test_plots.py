@@ -390,18 +390,24 @@ class TestCompare:
         judged_by_other = judged(lacking("verdicts"), "harmful", "other", 9)
         alone = {name: hand_made()[name] for name in ("none", "1")}
         studies = {"first": hand_made(), "second": judged_by_other, "third": alone}
-        figure = compare({model: tables(one).summary for model, one in studies.items()}, "substring")
+        figure = compare({model: (tables(one).summary, "substring") for model, one in studies.items()})
         (axes,) = figure.axes
         assert ticks(axes.yaxis) == ["first", "second", "third"]
         assert points(axes) == {
-            "first, none: 100% refused": (1.0, pytest.approx(-0.24)),
-            "first, 0: 50% refused": (0.5, 0.0),
-            "first, 0-2: 2% refused": (0.02, pytest.approx(0.24)),
-            "third, none: 100% refused": (1.0, pytest.approx(1.76)),
-            "third, 1: 60% refused": (0.6, 2.0),
+            "first, none: 100% refused, by substring": (1.0, pytest.approx(-0.24)),
+            "first, 0: 50% refused, by substring": (0.5, 0.0),
+            "first, 0-2: 2% refused, by substring": (0.02, pytest.approx(0.24)),
+            "third, none: 100% refused, by substring": (1.0, pytest.approx(1.76)),
+            "third, 1: 60% refused, by substring": (0.6, 2.0),
         }
         assert [text.get_text() for text in axes.texts] == ["0", "0-2", "not judged by substring", "1"]
         assert labels(figure) == ["no ablation", "best single on val", "best pair on val"]
+
+    def test_each_by_its_own_judge_who_is_named_where_they_differ(self):
+        other = tables(judged(hand_made(), "harmful", "other", 9)).summary
+        (axes,) = compare({"first": (tables().summary, "substring"), "second": (other, "other")}).axes
+        assert ticks(axes.yaxis) == ["first\nby substring", "second\nby other"]
+        assert points(axes)["second, 0: 9% refused, by other"] == (0.09, 1.0)
 
 
 class TestScript:
