@@ -105,7 +105,7 @@ def test_headline_figures_are_those_of_the_summary(study):
     ]
     assert [(one["n"], one["invalid"]) for one in shown] == [(100, 0)] * 3
     assert shown[0]["cost"] is None
-    assert re.fullmatch(r"CE on text \+0\.0\d{3} \(\+0\.0\d{3} to \+0\.0\d{3}\), nats per token", shown[1]["cost"])
+    assert re.fullmatch(r"CE on text \+0\.0\d{3} \(\+0\.0\d{3} to \+0\.0\d{3}\) nats/token", shown[1]["cost"])
     assert [one["rate"] for one in headlines(table, "nobody")] == [None, None, None]
 
 

@@ -81,7 +81,7 @@ def headlines(table: pd.DataFrame, judge: str) -> Iterable[dict[str, Any]]:
     for role, name in roles(table).items():
         row = known.loc[name]
         paid = [
-            f"CE on {column.removeprefix('ce_').removesuffix('_delta')} {cost(row, column)}, nats per token"
+            f"CE on {column.removeprefix('ce_').removesuffix('_delta')} {cost(row, column)} nats/token"
             for column in cost_columns(table)[:1]
             if role != "baseline"
         ]
