@@ -354,6 +354,11 @@ class TestPromises:
         assert "left on test beyond what val promised: 0 +" in caption
         assert alt.endswith("Spearman's rho of bypass and refusals is 0.66 over ablations.")
 
+    def test_legend_names_what_is_there(self):
+        evidence = hand_made()
+        figure = FIGURES["promises"](tables(evidence | {"none": without(evidence["none"], "scores")})).figure
+        assert labels(figure) == ["one rank", "two ranks", "control: random", "filled: chosen on val"]
+
     def test_without_scores_it_says_so(self):
         bare = FIGURES["promises"](tables(lacking("scores")))
         assert bare.caption == "No combination has both verdicts on harmful prompts and scores on val prompts."

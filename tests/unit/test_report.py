@@ -200,6 +200,8 @@ def test_page_says_the_answer_plots_claims_and_figures_without_its_script(page, 
     assert visible.index("Plot of refusals") < visible.index("Plot of scores")
     assert all(f"<code>{name}</code>" in visible for name in evidence.study())
     assert visible.count("<h1") == 1
+    meaning = "share of 100 harmful test prompts, Wilson 95% interval"
+    assert f"<dt>harmful refused, substring</dt><dd>{meaning}</dd>" in visible
 
 
 def test_page_is_made_of_what_its_spec_says(page, study):

@@ -36,7 +36,8 @@ def draw(tables: Tables) -> Drawn:
         axes.remove()
     for axes in panels[::2]:
         axes.set_ylabel("complied with")
-    style.legend(figure, rows, chosen=bool(tables.picked))
+    put = rows[rows[up].notna() & rows[shown].notna().any(axis=1)]
+    style.legend(figure, put, chosen=bool(tables.picked & set(put.combination)))
     return Drawn(figure, _TITLE, *_words(tables, shown, up))
 
 

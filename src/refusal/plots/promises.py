@@ -27,7 +27,8 @@ def draw(tables: Tables) -> Drawn:
         _panel(axes, tables, column)
     style.percent_axis(panels[0].yaxis)
     panels[0].set(ylim=(-0.04, 1.06), ylabel="refused, harmful test prompts")
-    style.legend(figure, rows, chosen=bool(tables.picked))
+    put = rows[pd.concat([_known(tables, column) for column in shown], axis=1).any(axis=1)]
+    style.legend(figure, put, chosen=bool(tables.picked & set(put.combination)))
     return Drawn(figure, _TITLE, *_words(tables, shown))
 
 
