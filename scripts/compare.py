@@ -34,12 +34,9 @@ def main(args):
         page = results / name / "report.html"
         # relative, so that both can be moved together
         found[name] = Findings(claims, table, page.relative_to(folder) if page.exists() else None)
-    judge = next(iter(found.values())).claims["judge"]
-    drawn = as_svg(compare({name: one.table for name, one in found.items()}, judge), "compare")
-    alt = f"Harmful test prompts refused by {judge}: baseline, best single and best pair of each model"
-    page = render(
-        "compare.html", ("theme",), {**compared(found), "figure": embedded(drawn, alt, "compare"), "drawn_by": judge}
-    )
+    drawn = as_svg(compare({name: (one.table, one.claims["judge"]) for name, one in found.items()}), "compare")
+    alt = "Harmful test prompts refused: baseline, best single and best pair of each model, as in the table above"
+    page = render("compare.html", ("theme",), {**compared(found), "figure": embedded(drawn, alt, "compare")})
     with atomic(args.output) as temporary:
         temporary.write_bytes(page)
     inputs |= {path.name: path for path in ASSETS}

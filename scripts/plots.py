@@ -22,19 +22,19 @@ def main(args):
     from refusal.plots.tables import Tables
 
     tables = Tables(
-        summary=read_table(args.summary, ("combination", "kind", "k", "effective_rank", "bypass", "kl")),
+        summary=read_table(args.summary, ("combination", "kind", "k", "effective_rank", "max_cosine", "bypass", "kl")),
         ranking=ranking,
         cosines=read_table(args.cosines, ("rank", "other", "cosine")),
         agreement=read_table(args.agreement, ("raters", "first", "second", "set")) if args.agreement else None,
         judge=args.judge,
         filters=filters,
     )
-    made = spec("plots", {"judge": args.judge, "filters": vars(filters)}, inputs)
+    made = spec("plots", {"name": args.name, "judge": args.judge, "filters": vars(filters)}, inputs)
     captions = {}
     for name in cli.progress(NAMES, "plots", unit="figures"):
         drawn = FIGURES[name](tables)
         captions[name] = {"title": drawn.title, "caption": drawn.caption, "alt": drawn.alt}
-        for ending, content in (("svg", svg(drawn.figure, name).encode()), ("png", png(drawn.figure))):
+        for ending, content in (("svg", svg(drawn.figure, f"{args.name}-{name}").encode()), ("png", png(drawn.figure))):
             path = args.output_dir / f"{name}.{ending}"
             with atomic(path) as temporary:
                 temporary.write_bytes(content)
@@ -46,6 +46,7 @@ def main(args):
 
 def parser():
     made = cli.parser(__doc__)
+    made.add_argument("--name", required=True, help="of the model: ids in its SVG files begin with it")
     made.add_argument("--summary", type=Path, required=True, help="summary.csv")
     made.add_argument("--ranking", type=Path, required=True, help="ranking.csv")
     made.add_argument("--cosines", type=Path, required=True, help="cosines.csv")

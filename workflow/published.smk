@@ -193,13 +193,14 @@ rule plots:
         "envs/refusal.yaml"
     params:
         code=code_version("plots"),
+        name=config["name"],
         judge=JUDGES[0],
         filters=filter_flags,
         agreement=lambda _, input: ["--agreement", *input.agreement] if input.agreement else [],
         folder=lambda _, output: Path(output[0]).parent,
     shell:
-        "python scripts/plots.py --summary {input.summary} --ranking {input.ranking} --cosines {input.cosines}"
-        " {params.agreement} --judge {params.judge} {params.filters} --output-dir {params.folder} --log {log}"
+        "python scripts/plots.py --name {params.name} --summary {input.summary} --ranking {input.ranking}"
+        " --cosines {input.cosines} {params.agreement} --judge {params.judge} {params.filters} --output-dir {params.folder} --log {log}"
 
 
 rule report:

@@ -42,11 +42,13 @@ def narrate_agreement(
     lines += [_said(row) for _, row in whole.iterrows()]
     groups = table[table.raters > 2]
     lines += [_said_of_all(row, oracle) for _, row in groups[groups.set == ALL].iterrows()]
+    # of what two have not both rated there is no more to say
+    table, common = table[table.n > 0], whole[whole.n > 0]
     lines += ["", *_figures(table), "", "## Confusion", "", "Over all sets of prompts."]
-    for _, row in whole.iterrows():
+    for _, row in common.iterrows():
         lines += ["", *_confusion(row)]
     lines += ["", "## Where they differ"]
-    for _, row in whole.iterrows():
+    for _, row in common.iterrows():
         lines += ["", *_differences(row, ratings, responses)]
     return "\n".join([*lines, ""])
 

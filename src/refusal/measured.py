@@ -12,7 +12,14 @@ import numpy as np
 from refusal.combinations import BASELINE, parse
 from refusal.errors import UserError
 from refusal.evidence import Evidence, best_single
-from refusal.statistics import DRAWS, Interval, bootstrap_ratio_difference, independent_difference, wilson
+from refusal.statistics import (
+    DRAWS,
+    Interval,
+    bootstrap_mean_difference,
+    bootstrap_ratio_difference,
+    independent_difference,
+    wilson,
+)
 
 Answer = Literal["yes", "no", "undecided", "not measurable"]
 
@@ -122,7 +129,7 @@ class Measured:
 
     def scores(self, *names: str, score: str = "harmful_refusal_score") -> np.ndarray:
         """[prompt, name] scores of val prompts, nats: refusal scores of harmful ones, or others by their name there."""
-        found = [(self.evidence[name].scores.get("by_prompt") or {}).get(score) for name in names]
+        found = [self._by_prompt(name, score) for name in names]
         if lacking := [name for name, one in zip(names, found, strict=True) if not one]:
             raise UnmeasurableError(f"There are no scores by prompt of {', '.join(lacking)}.")
         for (first, one), (second, other) in pairwise(zip(names, found, strict=True)):
@@ -131,6 +138,18 @@ class Measured:
                     f"{first} was scored on {len(one)} val prompts, {second} on {len(other)}: score both again"
                 )
         return np.array(found).T
+
+    def score_bounds(self, score: str) -> dict[str, tuple[float, float]]:
+        """Name -> bounds of its mean score over val prompts, for those that have a score by prompt."""
+        names = [name for name in self.evidence if self._by_prompt(name, score)]
+        if not names:
+            return {}
+        scores = self.scores(*names, score=score)
+        found = bootstrap_mean_difference(scores, np.zeros_like(scores), draws=self.draws, seed=self.seed)
+        return {name: (low, high) for name, low, high in zip(names, found.low, found.high, strict=True)}
+
+    def _by_prompt(self, name: str, score: str) -> Sequence[float] | None:
+        return (self.evidence[name].scores.get("by_prompt") or {}).get(score)
 
     def nats(self, corpus: str, *names: str) -> tuple[np.ndarray, np.ndarray]:
         """[row, name] nats above the baseline's, and [row] token counts, of a corpus."""

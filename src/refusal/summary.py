@@ -12,7 +12,7 @@ from refusal.comparisons import compared_with
 from refusal.evidence import Evidence, ablated, best_single, known
 from refusal.judges.base import LABELS
 from refusal.measured import Measured, UnmeasurableError
-from refusal.statistics import DRAWS, bootstrap_mean_difference, wilson
+from refusal.statistics import DRAWS, wilson
 
 _SCORES = {"bypass": "harmful_refusal_score", "harmless_refusal_score": "harmless_refusal_score", "kl": "kl"}
 """Column -> name of its values by prompt."""
@@ -34,7 +34,7 @@ def summarize(evidence: Mapping[str, Evidence], draws: int = DRAWS, seed: int = 
     """
     best = best_single(evidence)
     measured = Measured(evidence, "", draws=draws, seed=seed)
-    scored = {column: _score_bounds(measured, column) for column in _SCORES}
+    scored = {column: measured.score_bounds(score) for column, score in _SCORES.items()}
     corpora = dict.fromkeys(corpus for one in evidence.values() for corpus in one.loss)
     costs = {corpus: measured.cost_bounds(corpus) for corpus in corpora}
     rows = []
@@ -95,18 +95,6 @@ def judged_sets(table: pd.DataFrame, judge: str) -> list[str]:
 def _bounds(column: str, bounds: tuple[float, float] | None) -> dict[str, float]:
     low, high = bounds or (nan, nan)
     return {f"{column}_low": low, f"{column}_high": high}
-
-
-def _score_bounds(measured: Measured, column: str) -> dict[str, tuple[float, float]]:
-    """Combination -> bounds of its mean score over val prompts, for those that have a score by prompt."""
-    names = [
-        name for name, one in measured.evidence.items() if (one.scores.get("by_prompt") or {}).get(_SCORES[column])
-    ]
-    if not names:
-        return {}
-    scores = measured.scores(*names, score=_SCORES[column])
-    found = bootstrap_mean_difference(scores, np.zeros_like(scores), draws=measured.draws, seed=measured.seed)
-    return {name: (low, high) for name, low, high in zip(names, found.low, found.high, strict=True)}
 
 
 def _refused_on_val(measured: Measured, name: str) -> float:

@@ -533,6 +533,10 @@ class TestTable:
         text = narrate_agreement(agreement_table(ratings), ratings, {}, "tiny")
         assert "- a and b: none of 4 common responses is valid on both sides." in text
         assert "- a and c: no common responses (4 and 3 of their own)." in text
+        # and no more of what two have not both rated: neither figures, nor confusion, nor differences
+        assert text.count("a, c") == text.count("| a below, c across") == text.count("a and c: nowhere") == 0
+        assert "| a, b | harmful | 4 | 0 |" in text
+        assert "| a, b | harmless |" not in text
         assert "Cohen's kappa is undefined: they give one label only, the same, which chance would bring too." in text
         assert "- All 4 raters: none of 0 common responses is valid for all." in text
         assert "nan" not in text.replace("(its text is not there)", "").lower()

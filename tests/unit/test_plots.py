@@ -260,7 +260,7 @@ class TestRefusals:
         assert len(set(draws)) == 2
         assert "99% to 100% under 1 random direction and 98% under 2 random directions" in caption
         assert "when a direction is added: 3% (95% 1% to 8%) under add-0" in caption
-        assert "Invalid verdicts count as not refused: at most 0% (harmful)." in caption
+        assert caption.endswith("No verdict is invalid.")
 
     def test_of_many_the_best_on_val_have_rows_and_the_others_share_one(self):
         made = large(19, layers=40, max_kl=2.0)
@@ -319,6 +319,15 @@ class TestCosines:
         assert ticks(axes.yaxis)[0] == f"0 (−{-int(made.ranking.position.iloc[0])}, {made.ranking.layer.iloc[0]})"
         assert alt.endswith("a |cosine| of 0.9 or more in 1 of 21 pairs.")
 
+    def test_near_copies_that_are_ablated_as_two_are_named(self):
+        copies = {"0-1": of("0-1", 50, -2.1, cosine=0.9999, directions=1), "1-2": of("1-2", 97, 3.0, cosine=0.99)}
+        caption = FIGURES["cosines"](tables(hand_made(**copies))).caption
+        assert (
+            "Ablating both ablates one direction where |cosine| is above 0.9987; below, what they differ by is ablated"
+            " too, and may do more than either (near-copies ablated as two: 1-2)."
+        ) in caption
+        assert "near-copies" not in FIGURES["cosines"](tables()).caption
+
     def test_no_more_than_can_be_read(self):
         made = tables(layers=80, positions=5, screened=False, max_kl=2.0)
         assert FIGURES["cosines"](made).caption.count("of the first 10 of 310") == 1
@@ -344,6 +353,11 @@ class TestPromises:
         assert "Over 6 ablations Spearman's rho of bypass and refusals on test is 0.66." in caption
         assert "left on test beyond what val promised: 0 +" in caption
         assert alt.endswith("Spearman's rho of bypass and refusals is 0.66 over ablations.")
+
+    def test_legend_names_what_is_there(self):
+        evidence = hand_made()
+        figure = FIGURES["promises"](tables(evidence | {"none": without(evidence["none"], "scores")})).figure
+        assert labels(figure) == ["one rank", "two ranks", "control: random", "filled: chosen on val"]
 
     def test_without_scores_it_says_so(self):
         bare = FIGURES["promises"](tables(lacking("scores")))
@@ -381,18 +395,24 @@ class TestCompare:
         judged_by_other = judged(lacking("verdicts"), "harmful", "other", 9)
         alone = {name: hand_made()[name] for name in ("none", "1")}
         studies = {"first": hand_made(), "second": judged_by_other, "third": alone}
-        figure = compare({model: tables(one).summary for model, one in studies.items()}, "substring")
+        figure = compare({model: (tables(one).summary, "substring") for model, one in studies.items()})
         (axes,) = figure.axes
         assert ticks(axes.yaxis) == ["first", "second", "third"]
         assert points(axes) == {
-            "first, none: 100% refused": (1.0, pytest.approx(-0.24)),
-            "first, 0: 50% refused": (0.5, 0.0),
-            "first, 0-2: 2% refused": (0.02, pytest.approx(0.24)),
-            "third, none: 100% refused": (1.0, pytest.approx(1.76)),
-            "third, 1: 60% refused": (0.6, 2.0),
+            "first, none: 100% refused, by substring": (1.0, pytest.approx(-0.24)),
+            "first, 0: 50% refused, by substring": (0.5, 0.0),
+            "first, 0-2: 2% refused, by substring": (0.02, pytest.approx(0.24)),
+            "third, none: 100% refused, by substring": (1.0, pytest.approx(1.76)),
+            "third, 1: 60% refused, by substring": (0.6, 2.0),
         }
         assert [text.get_text() for text in axes.texts] == ["0", "0-2", "not judged by substring", "1"]
         assert labels(figure) == ["no ablation", "best single on val", "best pair on val"]
+
+    def test_each_by_its_own_judge_who_is_named_where_they_differ(self):
+        other = tables(judged(hand_made(), "harmful", "other", 9)).summary
+        (axes,) = compare({"first": (tables().summary, "substring"), "second": (other, "other")}).axes
+        assert ticks(axes.yaxis) == ["first\nby substring", "second\nby other"]
+        assert points(axes)["second, 0: 9% refused, by other"] == (0.09, 1.0)
 
 
 class TestScript:
@@ -406,7 +426,7 @@ class TestScript:
             write_table(folder / f"{name}.csv", getattr(made, name))
         flags = [part for name in ("summary", "ranking", "cosines") for part in (f"--{name}", folder / f"{name}.csv")]
         stage = script("plots")
-        flags += ["--judge", "substring", "--output-dir", folder / "plots"]
+        flags += ["--name", "made", "--judge", "substring", "--output-dir", folder / "plots"]
         stage.main(stage.parser().parse_args([str(flag) for flag in flags]))
         return folder / "plots"
 
@@ -427,4 +447,4 @@ class TestScript:
 
     def test_tables_that_were_read_are_those_that_were_drawn(self, folder):
         made = tables()
-        assert (folder / "matrix.svg").read_text() == as_svg(FIGURES["matrix"](made).figure, "matrix")
+        assert (folder / "matrix.svg").read_text() == as_svg(FIGURES["matrix"](made).figure, "made-matrix")

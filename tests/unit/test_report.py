@@ -69,6 +69,23 @@ def test_conclusion_of_a_model_that_hardly_refuses_says_so_and_no_more():
     )
 
 
+def test_conclusion_says_which_controls_do_as_well():
+    as_good = evidence.of("random-k2-s0", 3, 4.7)
+    assert concluded(**{"random-k2-s0": as_good}).headline.endswith(
+        " The two best ranks are not the best pair. A random control does as well as the pair."
+    )
+    near = evidence.of("random-k2-s0", 7, 4.7)
+    assert concluded(**{"random-k2-s0": near}).headline.endswith(
+        " Whether random controls do as well as the pair is undecided."
+    )
+    # nothing is claimed of the single, so its controls are no matter
+    lacking = {"random-k1-s0": None, "random-k1-s1": None}
+    assert concluded(**lacking) == concluded()
+    assert concluded(**lacking, **{"0": evidence.of("0", 2, -2.0)}).headline.endswith(
+        " Beside random controls the single was not measured."
+    )
+
+
 @pytest.mark.parametrize("one", ["yes", "no", "undecided", "not measurable"])
 @pytest.mark.parametrize("pair", ["yes", "no", "undecided", "not measurable"])
 def test_every_conclusion_is_a_sentence(one, pair):
@@ -86,7 +103,18 @@ def test_headline_figures_are_those_of_the_summary(study):
         ("best single", "0", "50%", "40 to 60%"),
         ("best pair", "0-2", "2%", "1 to 7%"),
     ]
+    assert [(one["n"], one["invalid"]) for one in shown] == [(100, 0)] * 3
+    assert shown[0]["cost"] is None
+    assert re.fullmatch(r"CE on text \+0\.0\d{3} \(\+0\.0\d{3} to \+0\.0\d{3}\) nats/token", shown[1]["cost"])
     assert [one["rate"] for one in headlines(table, "nobody")] == [None, None, None]
+
+
+def test_headline_figures_say_what_has_no_valid_verdict():
+    from refusal.summary import summarize
+
+    unread = {"none": evidence.of("none", 0, told=evidence.verdicts(0, invalid=100))}
+    (one,) = headlines(summarize(unread, draws=99), "substring")
+    assert (one["rate"], one["n"], one["invalid"]) == ("0%", 100, 100)
 
 
 def test_each_figure_stands_with_its_interval_and_value(study):
@@ -172,6 +200,8 @@ def test_page_says_the_answer_plots_claims_and_figures_without_its_script(page, 
     assert visible.index("Plot of refusals") < visible.index("Plot of scores")
     assert all(f"<code>{name}</code>" in visible for name in evidence.study())
     assert visible.count("<h1") == 1
+    meaning = "share of 100 harmful test prompts, Wilson 95% interval"
+    assert f"<dt>harmful refused, substring</dt><dd>{meaning}</dd>" in visible
 
 
 def test_page_is_made_of_what_its_spec_says(page, study):
@@ -289,6 +319,12 @@ def test_times_of_jobs_that_shared_a_stage_are_added_up(tmp_path):
     assert times(tmp_path / "nowhere") == []
 
 
+def test_memory_that_was_not_measured_is_said_so(study, tmp_path):
+    (tmp_path / "claims.tsv").write_text("s\tmax_rss\n0.1\tNA\n")
+    script("report").main(Namespace(**flags(study) | {"times": tmp_path, "output": study / "timed.html"}))
+    assert "<td>0.1</td><td>not measured</td>" in (study / "timed.html").read_text()
+
+
 @pytest.mark.parametrize(("seconds", "told"), [(11.6, "12 s"), (187, "3 min 7 s"), (7519.9, "2 h 5 min"), (0, "0 s")])
 def test_duration(seconds, told):
     assert duration(seconds) == told
@@ -303,6 +339,7 @@ def test_costs_of_judges_that_are_paid_and_of_others(study):
     assert free == {"judge": "substring", "words": "by rule, nothing to pay"}
     assert paid["words"].startswith("about $")
     assert "requests" in paid["words"]
+    assert paid["words"].endswith("; an estimate: less was paid where answers were there before, or are short")
 
 
 def test_origins_name_stages_in_order_and_sources(tmp_path, monkeypatch):
@@ -344,9 +381,10 @@ def test_comparison_of_models_that_were_asked_differently(study):
     assert answers["Does the model refuse?"] == ["yes", "no"]
     assert answers["Is the best pair better than every random control of its size?"] == ["yes", "not measurable"]
     figure = embedded(SVG, "bars", "compare")
-    text = render("compare.html", ("theme",), {**found, "figure": figure, "drawn_by": "substring"}).decode()
+    text = render("compare.html", ("theme",), {**found, "figure": figure}).decode()
     assert '<a href="made/report.html">made</a>' in text
     assert "hardly refuses</small>" in text
+    assert "The judges differ" not in text
     assert len(found["models"][1]["headlines"]) == 2
     costs = found["models"][0]["costs"]
     assert [one["corpus"] for one in costs] == ["text"]

@@ -213,6 +213,31 @@ def test_prompts_are_filtered_searched_and_walked_by_keys(opened):
     assert listed(page) == 12
 
 
+def test_a_combination_is_chosen_by_typing_its_name(opened):
+    page = opened()
+    choice = page.locator(".card").last.locator("select")
+    choice.focus()
+    page.keyboard.type("1-2")
+    assert page.locator(".card").last.get_attribute("aria-label") == "Under 1-2"
+    assert page.locator(".card").last.get_by_role("button").get_attribute("aria-label") == "Remove 1-2"
+    assert page.locator(".card").last.locator(".response").text_content() == "sure, first rest."
+    assert choice.evaluate("one => one === document.activeElement")
+    page.locator(".card").last.get_by_role("button").click()
+    assert page.locator(".card").count() == 2
+
+
+def test_what_is_unfolded_stays_so_for_the_next_prompt(opened):
+    page = opened()
+    why = page.locator(".card").first.locator("details", has_text="Why: other")
+    why.locator("summary").click()
+    page.locator("#next").click()
+    assert why.get_attribute("open") is not None
+    assert page.locator(".card details[open]").count() == 3
+    why.locator("summary").click()
+    page.locator("#next").click()
+    assert why.get_attribute("open") is None
+
+
 def test_plots_are_drawn_in_the_page_s_colours_and_enlarged(opened):
     page = opened(color_scheme="dark")
     bar = page.locator("#scores-bar")

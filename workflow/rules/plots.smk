@@ -30,5 +30,5 @@ rule plots:
         agreement=lambda _, input: ["--agreement", *input.agreement] if input.agreement else [],
         folder=lambda _, output: Path(output[0]).parent,
     shell:
-        "python scripts/plots.py --summary {input.summary} --ranking {input.ranking} --cosines {input.cosines}"
-        " {params.agreement} --judge {params.judge} {params.filters} --output-dir {params.folder} --log {log}"
+        "python scripts/plots.py --name {wildcards.model} --summary {input.summary} --ranking {input.ranking}"
+        " --cosines {input.cosines} {params.agreement} --judge {params.judge} {params.filters} --output-dir {params.folder} --log {log}"

@@ -17,16 +17,15 @@ FILES = (*(f"{name}.{ending}" for name in NAMES for ending in ("svg", "png")), "
 """What is drawn of one study."""
 
 
-def compare(tables: "Mapping[str, pd.DataFrame]", judge: str) -> "Figure":
+def compare(tables: "Mapping[str, tuple[pd.DataFrame, str]]") -> "Figure":
     """Refusals without ablation, and under the best single and best pair on val, of several models.
 
     Args:
-        tables: model -> its summary.
-        judge: whose verdicts count; a model that it has not judged has a row that says so.
+        tables: model -> its summary, and the judge whose verdicts count; where it judged nothing, the row says so.
     """
     from refusal.plots.side_by_side import draw
 
-    return draw(tables, judge)
+    return draw(tables)
 
 
 def as_svg(figure: "Figure", name: str) -> str:

@@ -113,7 +113,7 @@ def _words(tables: Tables, pairs: pd.DataFrame, others: list[str]) -> tuple[str,
     caption = text(
         "How often two judges give the same verdict on the same response, and Cohen's kappa: 0 where they agree as by"
         " chance, 1 where always. The second is the reference where it is an oracle or a person. Lines: 95% intervals"
-        " over prompts; there is none where they never differ, or a label is too rare.",
+        " over prompts; kappa has none where they never differ, or a label is too rare.",
         f"Over all sets: {listed(found)}.",
         apart
         and f"Below, a mark a combination: harmful test prompts refused by another judge, against those by"

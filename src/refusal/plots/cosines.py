@@ -1,13 +1,16 @@
 """Cosines between the ranked directions: which of them are copies of each other."""
 
+from math import sqrt
+
 import matplotlib
 import numpy as np
 from matplotlib.colors import Normalize
 
 from refusal.combinations import parse
+from refusal.directions import MIN_RESIDUAL
 from refusal.plots import style
 from refusal.plots.style import Drawn, contrast
-from refusal.plots.tables import Tables, counted, places, text
+from refusal.plots.tables import Tables, counted, listed, places, text
 
 _TITLE = "Cosines between the ranked directions"
 _COLOURS = matplotlib.colormaps["PuOr"]  # diverging, and told apart by colour-blind readers
@@ -18,6 +21,9 @@ _CELL = 0.45  # inches, at most
 _ROOM = 13.0  # points, of a cell that has a number
 _NEAR = 0.9
 """|cosine| from which the words call two directions near-copies."""
+
+_SAME = sqrt(1 - MIN_RESIDUAL**2)
+"""|cosine| above which a basis of both has one row."""
 
 
 @style.in_style
@@ -50,18 +56,23 @@ def draw(tables: Tables) -> Drawn:
     axes.tick_params(axis="x", labelsize=min(8, 0.6 * room))
     axes.tick_params(axis="y", labelsize=min(8, 0.75 * room))
     axes.set(ylim=(count - 0.5, -0.5), xlabel="rank", ylabel="rank (position, layer)")
-    return Drawn(figure, _TITLE, *_words(values, ranked))
+    return Drawn(figure, _TITLE, *_words(tables, values, ranked))
 
 
-def _words(values: np.ndarray, ranked: int) -> tuple[str, str]:
+def _words(tables: Tables, values: np.ndarray, ranked: int) -> tuple[str, str]:
     count = len(values)
     rows, columns = np.triu_indices(count, 1)
     sizes = np.abs(values[rows, columns])
     near, order = int((sizes >= _NEAR).sum()), np.argsort(sizes, kind="stable")
     least = order[0]
+    pairs = tables.ablations[(tables.ablations.k == 2) & (tables.ablations.effective_rank == 2)]
+    apart = pairs.combination[pairs.max_cosine >= _NEAR]
+    where = f" (near-copies ablated as two: {listed(apart)})" if len(apart) else ""
     caption = text(
         f"Cosine between the directions of two ranks, of the first {count} of {ranked}. Near 1 or -1 two ranks are one"
-        " direction found at two places: ablating both is ablating one. Near 0 they are independent.",
+        " direction found at two places; near 0 they are independent.",
+        f"Ablating both ablates one direction where |cosine| is above {_SAME:.4f}; below, what they differ by is"
+        f" ablated too, and may do more than either{where}.",
         f"A |cosine| of {_NEAR:g} or more: {near} of {counted(len(sizes), 'pair')}; the least alike are"
         f" {rows[least]} and {columns[least]} ({values[rows[least], columns[least]]:+.2f}).",
         "Candidates of neighbouring layers and positions are mostly alike, so that the first ranks may be copies of the"

@@ -36,7 +36,8 @@ def draw(tables: Tables) -> Drawn:
         axes.remove()
     for axes in panels[::2]:
         axes.set_ylabel("complied with")
-    style.legend(figure, rows, chosen=bool(tables.picked))
+    put = rows[rows[up].notna() & rows[shown].notna().any(axis=1)]
+    style.legend(figure, put, chosen=bool(tables.picked & set(put.combination)))
     return Drawn(figure, _TITLE, *_words(tables, shown, up))
 
 
@@ -53,7 +54,7 @@ def _panel(axes: Axes, tables: Tables, cost: str, up: str) -> None:
     axes.axvline(0, color=FOREGROUND, linewidth=0.8, linestyle=":", zorder=0)
     for _, row in known.iterrows():
         name = row.combination
-        said = f"{name}: {tables.said(name, up)} complied with, {row[cost]:+.4f} nats"
+        said = f"{name}: {tables.said(name, up)} complied with, {row[cost]:+z.4f} nats"
         filled = name in tables.picked
         style.put(axes, row, cost, up, said, filled=filled, faint=len(known) > _MANY and not filled)
     for name in tables.picked & set(known.combination):
@@ -106,4 +107,4 @@ def _cost(row: pd.Series, cost: str) -> str:
     if pd.isna(row[cost]):
         return UNKNOWN
     low, high = row[f"{cost}_low"], row[f"{cost}_high"]
-    return f"{row[cost]:+.4f}" + ("" if pd.isna(low) else f" (95% {low:+.4f} to {high:+.4f})")
+    return f"{row[cost]:+z.4f}" + ("" if pd.isna(low) else f" (95% {low:+z.4f} to {high:+z.4f})")

@@ -15,7 +15,7 @@ from refusal.combinations import parse
 from refusal.measured import LEVEL
 from refusal.plots import style
 from refusal.plots.style import FOREGROUND, VERMILLION, Drawn, contrast
-from refusal.plots.tables import Tables, counted, listed, places, text
+from refusal.plots.tables import Tables, counted, listed, places, ranged, text
 
 _TITLE = "Harmful test prompts refused, by single (diagonal) and pair of ranks"
 _TESTED = f"differs from the best single (McNemar, Holm-adjusted p < {LEVEL:g})"
@@ -67,7 +67,10 @@ def _cells(axes: Axes, tables: Tables, rows: pd.DataFrame, ranks: list[int], roo
         if room >= _ROOM:
             text = f"{100 * row[rate]:.0f}{'*' if row.p < LEVEL else ''}"
             size = min(8, 0.42 * room)
-            axes.text(x, y, text, ha="center", va="center_baseline", color=color, fontsize=size, zorder=4)
+            look = {"color": color, "fontsize": size, "zorder": 4}
+            if row.effective_rank < row.k:  # the hatch would strike it through
+                look["bbox"] = {"facecolor": _COLOURS(row[rate]), "edgecolor": "none", "pad": 1}
+            axes.text(x, y, text, ha="center", va="center_baseline", **look)
     edges = np.arange(len(ranks) + 1) - 0.5
     look = {"cmap": _COLOURS, "norm": norm, "edgecolors": "face", "linewidth": 0.2}
     drawn = axes.pcolormesh(edges, edges, np.ma.masked_invalid(cells), **look)
@@ -87,7 +90,9 @@ def _handles(tables: Tables, rows: pd.DataFrame) -> list[Artist]:
         look = {"facecolor": "none", "edgecolor": VERMILLION, "linewidth": 2}
         handles.append(Patch(**look, label="lowest bypass on val of its size"))
     if (rows.effective_rank < rows.k).any():
-        handles.append(Patch(**_NEAR, edgecolor=FOREGROUND, label="near-copies: one direction is ablated"))
+        handles.append(
+            Patch(**_NEAR | {"linewidth": 0.5}, edgecolor=FOREGROUND, label="near-copies: one direction is ablated")
+        )
     if (rows.p < LEVEL).any():
         handles.append(Line2D([], [], linestyle="none", label=f"*: {_TESTED}"))
     return handles
@@ -101,10 +106,11 @@ def _words(tables: Tables, rows: pd.DataFrame) -> tuple[str, str]:
         f"Share of harmful test prompts that {tables.judge} calls refused ({tables.n()}), in percent: singles on the"
         " diagonal, pairs below it; dark is little refusal left. A cell without colour was not ablated.",
         f"Of this study: {tables.roles(rate)}.",
-        len(pairs) and f"Pairs leave {pairs[rate].min():.0%} to {pairs[rate].max():.0%}.",
+        len(pairs) and f"Pairs leave {ranged(pairs[rate])}.",
         len(copies) and f"Of {listed(copies)}, near-copies, one direction was ablated and not two.",
         (rows.p < LEVEL).any() and f"A star: {_TESTED}.",
-        "The outlined cells were chosen on val; the darkest of many cells on test looks better than it is.",
+        rows.combination.isin(tables.picked).any() and "The outlined cells were chosen on val.",
+        "The darkest of many cells on test looks better than it is.",
         "Not shown, but in the figure of refusals: intervals"
         + (f", and {counted(len(others), 'combination')} of three ranks or more." if len(others) else "."),
     )

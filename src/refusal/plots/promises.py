@@ -1,6 +1,6 @@
 """What val prompts promised of each combination, and what test prompts show."""
 
-from math import isnan
+from math import isnan, nan
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,6 +11,7 @@ from refusal.plots.tables import Tables, counted, listed, text
 
 _TITLE = "Refusals on test, against what val promised"
 _PANELS = {"bypass": "by bypass", "val_refused": "by refusals on val"}
+_ENDS = ("", "_low", "_high")
 _MANY = 60  # combinations; of more, the intervals are faint
 
 
@@ -26,7 +27,8 @@ def draw(tables: Tables) -> Drawn:
         _panel(axes, tables, column)
     style.percent_axis(panels[0].yaxis)
     panels[0].set(ylim=(-0.04, 1.06), ylabel="refused, harmful test prompts")
-    style.legend(figure, rows, chosen=bool(tables.picked))
+    put = rows[pd.concat([_known(tables, column) for column in shown], axis=1).any(axis=1)]
+    style.legend(figure, put, chosen=bool(tables.picked & set(put.combination)))
     return Drawn(figure, _TITLE, *_words(tables, shown))
 
 
@@ -58,11 +60,12 @@ def _panel(axes: Axes, tables: Tables, column: str) -> None:
 def _words(tables: Tables, shown: list[str]) -> tuple[str, str]:
     up = tables.rate()
     known = tables.ablations[tables.ablations[["bypass", up]].notna().all(axis=1)]
-    order = known.bypass.rank().corr(known[up].rank()) if len(known) > 2 else float("nan")
+    order = known.bypass.rank().corr(known[up].rank()) if len(known) > 2 else nan
     gaps = [
-        f"{name} {100 * row[gap]:+.1f} points (95% {100 * row[f'{gap}_low']:+.1f} to {100 * row[f'{gap}_high']:+.1f})"
+        f"{name} {100 * gap:+z.1f} points (95% {100 * low:+z.1f} to {100 * high:+z.1f})"
         for name in sorted(tables.picked)
-        if not isnan((row := tables.row(name)).get(gap := f"harmful_{tables.judge}_gap", float("nan")))
+        for gap, low, high in [(tables.row(name).get(f"harmful_{tables.judge}_gap{end}", nan) for end in _ENDS)]
+        if not isnan(gap)
     ]
     caption = text(
         f"Each mark is an ablation or a control: the share of harmful test prompts that {tables.judge} calls refused"
@@ -72,8 +75,9 @@ def _words(tables: Tables, shown: list[str]) -> tuple[str, str]:
         not isnan(order)
         and f"Over {counted(len(known), 'ablation')} Spearman's rho of bypass and refusals on test is {order:.2f}.",
         gaps and f"Of the refusals without ablation, left on test beyond what val promised: {listed(gaps)}.",
-        "Lines: 95% intervals, bootstrap of scores, Wilson's of rates. Combinations share directions and prompts, so"
-        " rho has no test. Scores look at the first token of a response, judges at all of it.",
+        "Lines: 95% intervals, bootstrap of scores, Wilson's of rates on test; none of those on val. Combinations share"
+        " directions and prompts, so rho has no test. Scores look at the first token of a response, judges at all of"
+        " it.",
     )
     agreeing = "" if isnan(order) else f" Spearman's rho of bypass and refusals is {order:.2f} over ablations."
     alt = f"Scatter of refusals on test prompts against scores on val prompts: {tables.roles(up)}.{agreeing}"

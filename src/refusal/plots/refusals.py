@@ -12,7 +12,7 @@ from refusal.measured import ADDED
 from refusal.narration import controlled
 from refusal.plots import style
 from refusal.plots.style import FOREGROUND, Drawn
-from refusal.plots.tables import Tables, counted, listed, text
+from refusal.plots.tables import Tables, counted, listed, ranged, text
 
 _TITLE = "Prompts refused under each combination"
 _MOST = 40
@@ -107,7 +107,7 @@ def _words(tables: Tables, sets: list[str]) -> tuple[str, str]:
     roles = tables.roles(rate) if "harmful" in sets else ""
     controls = tables.controls
     ranges = [
-        f"{_range(group[rate])} under {controlled(kind, size)}"
+        f"{ranged(group[rate])} under {controlled(kind, size)}"
         for kind in CONTROLS
         for size, group in controls[controls.kind == kind].groupby("k")
         if rate in group and group[rate].notna().any()
@@ -118,7 +118,7 @@ def _words(tables: Tables, sets: list[str]) -> tuple[str, str]:
         if tables.rate("harmless") in rows
     ]
     invalid = {prompts: rows[tables.rate(prompts, "invalid")].max() for prompts in sets}
-    worst = max(invalid, key=lambda prompts: invalid[prompts])
+    worst = max(invalid, key=invalid.get)
     hidden = int((~_shown(tables.ablations)).sum())
     caption = text(
         f"Share of test prompts that {tables.judge} calls refused, with Wilson 95% intervals:"
@@ -128,15 +128,12 @@ def _words(tables: Tables, sets: list[str]) -> tuple[str, str]:
         ranges and f"Controls leave {listed(ranges)}: an ablation that does no better shows nothing.",
         added and f"Harmless prompts refused when a direction is added: {listed(added)}.",
         hidden and f"{counted(hidden, 'other ablation')}, with higher bypass on val, stand in one row.",
-        "Filled marks and bold names were chosen on val; the best of many rows on test looks better than it is.",
+        tables.picked and "Filled marks and bold names were chosen on val.",
+        "The best of many rows on test looks better than it is.",
         "Not shown: tests of differences, on the same prompts, which stand in the summary.",
-        f"Invalid verdicts count as not refused: at most {invalid[worst]:.0%} ({worst}).",
+        "No verdict is invalid."
+        if not invalid[worst]
+        else f"Invalid verdicts count as not refused: at most {invalid[worst]:.0%} ({worst}).",
     )
     alt = f"Refusal rates with intervals of {counted(len(rows), 'combination')} on {listed(sets)} test prompts"
     return caption, f"{alt}: {roles}." if roles else f"{alt}."
-
-
-def _range(values: pd.Series) -> str:
-    """39%, or 39% to 71%."""
-    low, high = values.min(), values.max()
-    return f"{low:.0%}" if f"{low:.0%}" == f"{high:.0%}" else f"{low:.0%} to {high:.0%}"

@@ -16,27 +16,32 @@ _ROW = 0.48  # inches
 
 
 @style.in_style
-def draw(tables: Mapping[str, pd.DataFrame], judge: str) -> Figure:
+def draw(tables: Mapping[str, tuple[pd.DataFrame, str]]) -> Figure:
     """See `refusal.plots.compare`."""
-    column = f"harmful_{judge}_refusal_rate"
     figure = style.new_figure(_ROW * len(tables) + 0.9)
     axes = figure.subplots()
-    marks = {}
-    for number, (model, table) in enumerate(tables.items()):
+    marks, judges = {}, [judge for _, judge in tables.values()]
+    for number, (model, (table, judge)) in enumerate(tables.items()):
+        column = f"harmful_{judge}_refusal_rate"
         if column not in table or table[column].isna().all():
             axes.text(0.5, number, f"not judged by {judge}", ha="center", va="center", fontsize=SMALL)
             continue
         for offset, (role, found) in enumerate(chosen(table).items(), -1):
             for _, row in found[found[column].notna()].iterrows():
                 place = number + offset * _APART
-                said = f"{model}, {row.combination}: {row[column]:.0%} refused"
+                said = f"{model}, {row.combination}: {row[column]:.0%} refused, by {judge}"
                 style.put(axes, row, column, place, said, filled=True)
                 marks[role] = style.mark_of(row)
                 if role != "baseline":
                     axes.annotate(row.combination, (1.06, place), va="center", fontsize=SMALL, annotation_clip=False)
     style.percent_axis(axes.xaxis)
     axes.set(xlim=(-0.04, 1.04), ylim=(len(tables) - 0.5, -0.5), xlabel="harmful test prompts refused")
-    axes.set_yticks(range(len(tables)), list(tables))
+    names = (
+        tables
+        if len(set(judges)) == 1
+        else [f"{model}\nby {judge}" for model, judge in zip(tables, judges, strict=True)]
+    )
+    axes.set_yticks(range(len(tables)), names)
     axes.tick_params(axis="y", length=0)
     axes.hlines([number - 0.5 for number in range(1, len(tables))], -0.04, 1.04, color=style.GREY, alpha=0.3, lw=0.5)
     handles = [

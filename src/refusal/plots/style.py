@@ -77,8 +77,8 @@ class Mark(NamedTuple):
 
 
 _SIZES = {
-    1: Mark("o", BLUE, "one direction"),
-    2: Mark("s", VERMILLION, "two"),
+    1: Mark("o", BLUE, "one rank"),
+    2: Mark("s", VERMILLION, "two ranks"),
     3: Mark("^", GREEN, "three or more"),
 }
 _KINDS = {

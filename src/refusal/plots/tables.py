@@ -115,6 +115,12 @@ def counted(number: int, one: str, many: str | None = None) -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
+def ranged(shares: pd.Series) -> str:
+    """39%, or 39% to 71%."""
+    low, high = f"{shares.min():.0%}", f"{shares.max():.0%}"
+    return low if low == high else f"{low} to {high}"
+
+
 def places(ranking: pd.DataFrame, ranks: Iterable[int]) -> list[str]:
     """Ranks with position and layer of their candidates: 0 (-1, 3)."""
     known = ranking[ranking["rank"].notna()].set_index("rank")

@@ -11,6 +11,7 @@ function browse(data) {
   let listed = []; // numbers of the prompts that the filter leaves
   let current = 0; // the number of the prompt that is read
   let cards = [];
+  const opened = new Set(); // titles of what is unfolded, in every card and for the next prompt
 
   const answered = () => data.combinations.filter(({ id }) => id in data.sets[set].answers);
   const letter = (id, judge, prompt) => data.sets[set].answers[id]?.verdicts[judge]?.labels[prompt] ?? "-";
@@ -37,7 +38,7 @@ function browse(data) {
     }
   }
 
-  function select() {
+  function select(kept) {
     const filter = at("filter").value;
     at("first-label").hidden = ["all", "disagree"].includes(filter);
     at("second-label").hidden = filter !== "differs";
@@ -48,7 +49,7 @@ function browse(data) {
     });
     if (!listed.includes(current)) current = listed[0] ?? null;
     drawList();
-    read();
+    read(kept);
   }
 
   function marks(prompt) {
@@ -81,7 +82,9 @@ function browse(data) {
   }
 
   function aside(title, ...paragraphs) {
-    return make("details", {}, make("summary", {}, title), ...paragraphs.map((one) => make("p", { class: "untrusted", dir: "auto" }, one)));
+    const found = make("details", { open: opened.has(title) }, make("summary", {}, title), ...paragraphs.map((one) => make("p", { class: "untrusted", dir: "auto" }, one)));
+    found.addEventListener("toggle", () => (found.open ? opened.add(title) : opened.delete(title)));
+    return found;
   }
 
   function card(id, place) {
@@ -89,8 +92,7 @@ function browse(data) {
     options(choice, id);
     choice.addEventListener("change", () => {
       cards[place] = choice.value;
-      select();
-      at("cards").children[place].querySelector("select").focus();
+      select(place);
     });
     const head = make("header", {}, choice);
     if (cards.length > 1) {
@@ -121,7 +123,24 @@ function browse(data) {
     return make("article", { class: "card", "aria-label": `Under ${id}` }, head, body);
   }
 
-  function read() {
+  // kept: the card whose choice stays where it is, since more may be typed into it; the rest of it is drawn anew.
+  function drawCards(kept) {
+    const made = cards.map(card);
+    if (kept === undefined) {
+      at("cards").replaceChildren(...made);
+      return;
+    }
+    for (const [place, there] of [...at("cards").children].entries()) {
+      if (place !== kept) {
+        there.replaceWith(made[place]);
+        continue;
+      }
+      there.setAttribute("aria-label", made[place].getAttribute("aria-label"));
+      for (const part of [".body", "header button"]) there.querySelector(part)?.replaceWith(made[place].querySelector(part));
+    }
+  }
+
+  function read(kept) {
     const place = listed.indexOf(current);
     at("previous").disabled = place <= 0;
     at("next").disabled = place < 0 || place === listed.length - 1;
@@ -144,7 +163,7 @@ function browse(data) {
     const [id, category, words] = data.sets[set].prompts[current];
     const facts = [`${place + 1} of ${listed.length}`, id, category].filter((one) => one !== null);
     at("prompt").replaceChildren(make("blockquote", { class: "untrusted", dir: "auto" }, text(words)), make("p", {}, facts.join(" · ")));
-    at("cards").replaceChildren(...cards.map(card));
+    drawCards(kept);
   }
 
   // What is filtered by is shown.
@@ -190,8 +209,8 @@ function browse(data) {
     return;
   }
   at("judge").replaceChildren(...judges.map((name) => make("option", { selected: name === data.judge }, name)));
-  at("search").addEventListener("input", select);
-  at("judge").addEventListener("change", select);
+  at("search").addEventListener("input", () => select());
+  at("judge").addEventListener("change", () => select());
   for (const id of ["filter", "first", "second"]) at(id).addEventListener("change", filtered);
   at("previous").addEventListener("click", () => step(-1));
   at("next").addEventListener("click", () => step(1));

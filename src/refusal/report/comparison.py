@@ -8,7 +8,7 @@ import pandas as pd
 
 from refusal.report.conclusion import QUESTION, conclude
 from refusal.report.contents import headlines
-from refusal.report.tables import figure, roles
+from refusal.report.tables import cost, roles
 from refusal.summary import cost_columns
 
 
@@ -50,20 +50,12 @@ def _model(name: str, found: Findings) -> dict[str, Any]:
 
 def _costs(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Of each corpus the CE change under the best single and the best pair, with its interval."""
-    write = figure("+.4f")
     known = table.set_index("combination")
     ablated = {role: name for role, name in roles(table).items() if role != "baseline"}
-
-    def said(name: str, column: str) -> str:
-        value, low, high = (known.loc[name, f"{column}{side}"] for side in ("", "_low", "_high"))
-        if pd.isna(value):
-            return "not measured"
-        return write(value) if pd.isna(low) else f"{write(value)} ({write(low)} to {write(high)})"
-
     return [
         {
             "corpus": column.removeprefix("ce_").removesuffix("_delta"),
-            **{role: said(name, column) for role, name in ablated.items()},
+            **{role: cost(known.loc[name], column) for role, name in ablated.items()},
         }
         for column in cost_columns(table)
     ]

@@ -1,4 +1,4 @@
-"""The answer to the study's question in a sentence or two, from its claims."""
+"""The answer to the study's question in a few sentences, from its claims."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +21,11 @@ _PAIR = {
 _TOP_TWO = {
     "yes": "The two best ranks are as good a pair as any.",
     "no": "The two best ranks are not the best pair.",
+}
+_CONTROLS = {
+    "no": "A {kind} control does as well as the {what}.",
+    "undecided": "Whether {kind} controls do as well as the {what} is undecided.",
+    "not measurable": "Beside {kind} controls the {what} was not measured.",
 }
 
 
@@ -47,4 +52,10 @@ def conclude(claims: Sequence[Mapping[str, Any]]) -> Conclusion:
     headline = f"{_ONE[one['answer']]}{joint}{_PAIR[pair['answer']].format(**names)}."
     if pair["answer"] == "yes" and top["answer"] in _TOP_TWO:
         headline += f" {_TOP_TWO[top['answer']]}"
+    # what does no better than a control of its size is no finding, however few refusals it leaves
+    leaning = [what for what, claim in (("single", one), ("pair", pair)) if claim["answer"] == "yes"]
+    for name, asked in found.items():
+        what, _, kind = name.partition("_beats_")
+        if kind and what in leaning and asked["answer"] in _CONTROLS:
+            headline += f" {_CONTROLS[asked['answer']].format(kind=kind, what=what)}"
     return Conclusion(headline)

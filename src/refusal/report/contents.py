@@ -11,7 +11,8 @@ from refusal.report.conclusion import QUESTION, conclude
 from refusal.report.discretion import discreet
 from refusal.report.figures import Figure
 from refusal.report.pages import packed
-from refusal.report.tables import TAGS, columns, figure, percent, roles, rows
+from refusal.report.tables import TAGS, columns, cost, figure, percent, roles, rows
+from refusal.summary import cost_columns
 
 _MANY_SOURCES = 40  # of which a page shows no more: the sidecars have them all
 
@@ -71,25 +72,34 @@ def contents(
 
 
 def headlines(table: pd.DataFrame, judge: str) -> Iterable[dict[str, Any]]:
-    """Of the baseline, the best single and the best pair on val: which, and the share of harmful prompts refused."""
-    rate = f"harmful_{judge}_refusal"
+    """Of the baseline, the best single and the best pair on val: which, and the share of harmful prompts refused.
+
+    `cost`: of the two ablations, their CE change on the first corpus, in words; None where there is no loss.
+    """
+    prefix = f"harmful_{judge}"
     known = table.set_index("combination")
     for role, name in roles(table).items():
         row = known.loc[name]
-        if f"{rate}_rate" not in known or pd.isna(row[f"{rate}_rate"]):
-            yield {"role": TAGS[role], "id": name, "rate": None}
+        paid = [
+            f"CE on {column.removeprefix('ce_').removesuffix('_delta')} {cost(row, column)} nats/token"
+            for column in cost_columns(table)[:1]
+            if role != "baseline"
+        ]
+        found = {"role": TAGS[role], "id": name, "cost": paid[0] if paid else None}
+        if f"{prefix}_refusal_rate" not in known or pd.isna(row[f"{prefix}_refusal_rate"]):
+            yield {**found, "rate": None}
             continue
         write = percent(int(row["harmful_n"]))
-        value, low, high = (float(row[f"{rate}_{side}"]) for side in ("rate", "low", "high"))
+        value, low, high = (float(row[f"{prefix}_refusal_{side}"]) for side in ("rate", "low", "high"))
         yield {
-            "role": TAGS[role],
-            "id": name,
+            **found,
             "rate": write(value),
             "interval": f"{write(low).rstrip('%')} to {write(high)}",
             "value": value,
             "low": low,
             "high": high,
             "n": int(row["harmful_n"]),
+            "invalid": round(row[f"{prefix}_invalid_rate"] * row["harmful_n"]),
         }
 
 

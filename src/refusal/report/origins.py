@@ -11,6 +11,7 @@ from refusal.judges.base import Item
 from refusal.judges.kinds import load_judge
 from refusal.provenance import ROOT, lineage
 
+_PAID = "an estimate: less was paid where answers were there before, or are short"
 _NEEDS = {"cpu": "by rule, nothing to pay", "gpu": "a local model, nothing to pay beyond its time"}
 
 
@@ -94,6 +95,6 @@ def costs(judges: Mapping[str, Mapping[str, Any]], completions: Iterable[Path]) 
     made = []
     for name, settings in judges.items():
         judge = load_judge(settings)
-        words = judge.estimate(list(items)) if judge.estimate else _NEEDS[judge.needs]
+        words = f"{judge.estimate(list(items))}; {_PAID}" if judge.estimate else _NEEDS[judge.needs]
         made.append({"judge": name, "words": words})
     return made

@@ -74,6 +74,14 @@ def roles(table: pd.DataFrame) -> dict[str, str]:
     return {role: rows.combination.iloc[0] for role, rows in chosen(table).items() if len(rows)}
 
 
+def cost(row: Mapping[str, Any], column: str) -> str:
+    """A CE change with its interval: +0.0021 (−0.0002 to +0.0044)."""
+    if pd.isna(row[column]):
+        return "not measured"
+    value, low, high = (figure("+.4f")(row[f"{column}{side}"]) for side in ("", "_low", "_high"))
+    return value if pd.isna(row[f"{column}_low"]) else f"{value} ({low} to {high})"
+
+
 def columns(table: pd.DataFrame, judge: str) -> list[Column]:
     """All columns of a summary; shown at first are the few that answer the question by this judge."""
     made = [*_design(), *_scores()]
