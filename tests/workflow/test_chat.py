@@ -269,6 +269,7 @@ def opened(port):
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
+        page.set_default_timeout(120_000)  # the other worker's tests compute on the same cores
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: wrong.append(error))
         page.goto(f"http://127.0.0.1:{port}")
@@ -283,6 +284,8 @@ def test_in_a_browser(finished, console):
     *_, first, first_ablated, second, second_ablated = console[0]
     with served(finished.folder) as port, opened(port) as page:
         assert not answers("127.0.0.2", port)  # it listens on one address alone
+        again = finished.run("python", "scripts/web_chat.py", "--model", "tiny", "--port", str(port), ok=False)
+        assert again == f"error: port {port}: Address already in use: choose another by --port\n"
         message, turns = page.get_by_placeholder("Message"), page.locator(".turns section")
 
         def say(text):
