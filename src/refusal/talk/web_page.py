@@ -18,7 +18,8 @@ _STYLE = """
 .gradio-container {max-width: 80rem !important; margin: 0 auto}
 .gradio-container .html-container {padding: 0 !important}
 .gradio-container input[role=combobox] {text-overflow: ellipsis; padding-right: 2.5rem}
-.gradio-container :is(input, textarea, .turns):focus-visible {outline: 2px solid currentColor !important}
+.gradio-container :is(input, textarea, .turns):focus-visible {outline: 2px solid currentColor !important;
+  outline-offset: -2px !important  /* their boxes cut what stands out */}
 footer {display: none !important}
 .figures {overflow-x: auto; contain: inline-size; font-variant-numeric: tabular-nums; font-size: 0.85rem}
 .figures table, .figures tr, .figures td, .figures th {border: 0 !important}
