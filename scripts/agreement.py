@@ -7,10 +7,10 @@ have rater (who labelled) and response (the text that was read, checked against 
 from pathlib import Path
 
 from refusal import cli
+from refusal.agreement.ratings import completion_files, read_labels, read_responses, read_verdicts
 from refusal.artifacts import atomic, write_table
 from refusal.errors import UserError
 from refusal.provenance import spec, stamp, verify
-from refusal.ratings import completion_files, read_labels, read_responses, read_verdicts
 
 
 def main(args):
@@ -27,8 +27,8 @@ def main(args):
             " people's labels by --labels"
         )
 
-    from refusal.agreement import agreement_table
-    from refusal.agreement_words import narrate_agreement
+    from refusal.agreement.table import agreement_table
+    from refusal.agreement.words import narrate_agreement
 
     table = agreement_table(ratings, people, args.oracle, args.seed)
     if not table.n.any():

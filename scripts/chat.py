@@ -5,12 +5,13 @@ A line is a message or a command (/help). In a pipe, standard output has the rep
 
 import os
 import sys
+from contextlib import nullcontext
 
 from refusal import cli
 from refusal.errors import UserError
 from refusal.talk import finished
 from refusal.talk.screen import Screen
-from refusal.talk.session import Session, piped, typed
+from refusal.talk.session import Session, piped, stopping, typed
 
 
 def main(args):
@@ -32,7 +33,10 @@ def main(args):
     try:
         for line in lines:
             try:
-                if not session.say(line):
+                # in a pipe Ctrl-C ends all, however many lines are left
+                with stopping(talk.stop) if at_keyboard else nullcontext():
+                    going = session.say(line)
+                if not going:
                     break
             except UserError as error:
                 if not at_keyboard:

@@ -25,10 +25,10 @@ def main(args):
                 " those of every basis"
             )
 
-    from refusal.claim_costs import BEND
-    from refusal.claim_refusals import COPIES
-    from refusal.claim_words import narrate_claims
-    from refusal.claims import claims
+    from refusal.claims.costs import BEND
+    from refusal.claims.questions import claims
+    from refusal.claims.refusals import COPIES
+    from refusal.claims.words import narrate_claims
     from refusal.evidence import read_evidence
     from refusal.measured import HARDLY, LEVEL, MARGIN
 

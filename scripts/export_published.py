@@ -10,10 +10,11 @@ overwritten.
 import re
 from pathlib import Path
 
-from refusal import cli, published
+from refusal import cli
 from refusal.artifacts import atomic, read_jsonl
 from refusal.errors import UserError
 from refusal.provenance import verify
+from refusal.published import runs as published
 
 
 def main(args):

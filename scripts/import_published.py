@@ -8,12 +8,13 @@ Nothing in the .pt files is run. What the run lacks is said, and left empty.
 import math
 from pathlib import Path
 
-from refusal import cli, published
+from refusal import cli
 from refusal.artifacts import read_json, sha256, write_json, write_jsonl, write_table, write_tensors
 from refusal.directions import ZERO
 from refusal.filters import NAN
 from refusal.provenance import sidecar, spec, stamp
-from refusal.published_files import read_run
+from refusal.published import runs as published
+from refusal.published.files import read_run
 
 LABELS = {1: "compliance", 0: "refusal"}
 """What a published verdict is here: 1 is a jailbreak."""

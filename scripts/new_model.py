@@ -32,6 +32,8 @@ def main(args):
 
 def _in_folder(folder):
     """Keys of the file, notes on them, and what there is to say, of a model in a folder."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: no config.json: name a folder with config.json, safetensors and tokenizer")
     if not any(folder.glob("model*.safetensors")):
@@ -41,7 +43,10 @@ def _in_folder(folder):
         written.is_file() and bool(read_json(written).get("chat_template"))
     )
     dtype = config.get("dtype") or config.get("torch_dtype") or (config.get("text_config") or {}).get("dtype")
-    values = {"source": "local", "path": str(folder), "dtype": dtype if dtype in DTYPES else "bfloat16"}
+    # stages run in the checkout, wherever this was typed
+    whole = folder.absolute()
+    path = str(whole.relative_to(ROOT) if whole.is_relative_to(ROOT) else whole)
+    values = {"source": "local", "path": path, "dtype": dtype if dtype in DTYPES else "bfloat16"}
     return values, {}, [*_of_family(config.get("model_type")), *_of_template(template)]
 
 

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from refusal import cli
+from refusal.agreement.ratings import completion_files
 from refusal.artifacts import atomic, read_json, read_table
 from refusal.provenance import spec, stamp, verify
-from refusal.ratings import completion_files
 
 
 def main(args):

@@ -118,7 +118,7 @@ def run(main: Callable[[argparse.Namespace], None], made: argparse.ArgumentParse
         log.error("error: %s", error)
         sys.exit(2)
     except KeyboardInterrupt:
-        log.error("interrupted: finished items are kept in the cache")
+        log.error("interrupted: what was finished is kept")
         sys.exit(130)
     except Exception as error:
         number = _system_error(error)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from refusal.claims import claims
+from refusal.claims.questions import claims
 from refusal.evidence import Evidence
 
 R, C, X = "refusal", "compliance", "invalid"

@@ -8,12 +8,12 @@ import pandas as pd
 from evidence import of, verdicts
 from evidence import study as hand_made
 
-from refusal.agreement import agreement_table
+from refusal.agreement.ratings import Place
+from refusal.agreement.table import agreement_table
 from refusal.directions import ZERO
 from refusal.filters import FALLS, LATE, Filters
 from refusal.plots.tables import Tables
 from refusal.ranking import apply_filters, rank
-from refusal.ratings import Place
 from refusal.summary import summarize
 
 

@@ -7,7 +7,7 @@ import evidence
 import pandas as pd
 
 from refusal.artifacts import write_json, write_table
-from refusal.claims import claims
+from refusal.claims.questions import claims
 from refusal.summary import summarize
 
 HOSTILE = {

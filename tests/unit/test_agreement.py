@@ -14,14 +14,22 @@ from statsmodels.stats.inter_rater import cohens_kappa as reference_cohen
 from statsmodels.stats.inter_rater import fleiss_kappa as reference_fleiss
 from statsmodels.stats.proportion import proportion_confint
 
-from refusal import agreement
-from refusal.agreement import agreement_table, cohens_kappa, compare, compare_all, confusion, fleiss_kappa, resampled
-from refusal.agreement_words import narrate_agreement
+from refusal.agreement import table as agreement_module
+from refusal.agreement.ratings import Place
+from refusal.agreement.table import (
+    agreement_table,
+    cohens_kappa,
+    compare,
+    compare_all,
+    confusion,
+    fleiss_kappa,
+    resampled,
+)
+from refusal.agreement.words import narrate_agreement
 from refusal.artifacts import read_json, read_table, write_jsonl
 from refusal.errors import UserError
 from refusal.judges.base import LABELS
 from refusal.provenance import verify
-from refusal.ratings import Place
 from refusal.statistics import clustered_wilson, resampled_sums, wilson
 
 R, C, I = LABELS  # noqa: E741 (their initials)
@@ -59,7 +67,7 @@ def undefined(value):
 
 @pytest.fixture(autouse=True)
 def _few_draws(monkeypatch):
-    monkeypatch.setattr(agreement, "DRAWS", 199)
+    monkeypatch.setattr(agreement_module, "DRAWS", 199)
 
 
 class TestCohen:
@@ -161,7 +169,7 @@ class TestResampling:
         )
 
     def test_near_the_asymptotic_interval_where_responses_are_independent(self, monkeypatch):
-        monkeypatch.setattr(agreement, "DRAWS", 1999)
+        monkeypatch.setattr(agreement_module, "DRAWS", 1999)
         counts = [80, 12, 20, 88]
         expected = reference_cohen(np.array(counts).reshape(2, 2))
         found = resampled(self.parts(counts), cohens_kappa, 0)

@@ -8,8 +8,8 @@ from conftest import script
 from evidence import TOKENS, of, study, verdicts
 
 from refusal.artifacts import read_json, write_json, write_jsonl, write_tensors
-from refusal.claim_words import narrate_claims
-from refusal.claims import claims
+from refusal.claims.questions import claims
+from refusal.claims.words import narrate_claims
 from refusal.errors import UserError
 from refusal.provenance import sidecar, verify
 

@@ -112,7 +112,7 @@ class TestExitCodes:
 
     def test_interrupted(self, monkeypatch, capsys):
         assert left(raising(KeyboardInterrupt()), monkeypatch) == 130
-        assert capsys.readouterr().err == "interrupted: finished items are kept in the cache\n"
+        assert capsys.readouterr().err == "interrupted: what was finished is kept\n"
 
     def test_a_process_leaves_with_them(self):
         assert left_by_a_process() == (2, "", "error: bad\n")

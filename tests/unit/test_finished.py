@@ -7,9 +7,11 @@ from conftest import script
 from refusal.artifacts import read_tensors, write_json, write_tensors
 from refusal.cache import content, held
 from refusal.errors import UserError
+from refusal.provenance import Spec, stamp
 from refusal.talk.finished import figures, of_model, of_place
 
-COMMAND = "snakemake --cores 1 results/{}/combinations/none/basis.safetensors"
+BASIS = "combinations/none/basis.safetensors"
+COMMAND = f"snakemake --cores 1 results/{{}}/{BASIS}"
 
 
 @pytest.fixture
@@ -101,9 +103,25 @@ def test_places_without_a_study(at):
         refused(of_place, "c/d", at, root) == "c/d: several studies of it: choose one by --model four or --model three"
     )
     assert refused(of_place, "e/f", at, root) == (
-        f"e/f: {at}/ has no study of it: write config/models/NAME.yaml (docs/extending.md says how), then run"
-        f" {COMMAND.format('NAME')}"
+        f"e/f: no study in {at}/ is of a model there: name one by --model (one, two), or write its file by make"
+        f" new-model, then run {COMMAND.format('NAME')}"
     )
+
+
+def test_made_from_others_than_those_that_are_there_now(at):
+    folder, root = at / "one", at.parent
+    top, model = folder / "top_directions.safetensors", folder / "model.json"
+    stamp(top, Spec("ranking", "", {}), {"model": model})
+    assert of_model("one", at, root).name == "one"
+    write_json(model, {"load": {"folder": "weights"}, "identity": "another"})
+    said = refused(of_model, "one", at, root)
+    assert said == f"{top}: made from an older {model} than the one there now: run {COMMAND.format('one')}"
+    stamp(top, Spec("ranking", "", {}), {"model": model})
+    of_model("one", at, root)
+    write_tensors(top, {"directions": np.ones((1, 8))}, {"candidates": [{}]})
+    stamp(top, Spec("ranking", "", {}), {"model": model})
+    said = refused(of_model, "one", at, root)
+    assert said == f"{folder}/{BASIS}: made from an older {top} than the one there now: run {COMMAND.format('one')}"
 
 
 def test_figures_of_the_first_judge(at):
@@ -117,3 +135,19 @@ def test_figures_of_the_first_judge(at):
         "none": {"bypass": "1.50", "KL": "0.000", "harmful refused": "100%", "CE text": "+0.000"},
         "0-2": {"bypass": "-3.25", "KL": "", "harmful refused": "25%", "CE text": "+0.013"},
     }
+
+
+def test_figures_of_other_ranks_are_not_shown(at):
+    study, folder = of_model("one", at, at.parent), at / "one"
+    (folder / "summary.csv").write_text("combination,bypass,kl\n0-2,-3.25,0.5\n")
+    names = ("0-2", "random-k2-s0")
+    used = {
+        f"one/combinations/{name}/basis.safetensors": folder / f"combinations/{name}/basis.safetensors"
+        for name in names
+    }
+    stamp(folder / "summary.csv", Spec("summary", "", {}), used)
+    assert figures(study) == {"0-2": {"bypass": "-3.25", "KL": "0.500"}}
+    (folder / "combinations/random-k2-s0/basis.safetensors").unlink()  # no longer in the study
+    assert figures(study) == {"0-2": {"bypass": "-3.25", "KL": "0.500"}}
+    (folder / "combinations/0-2/basis.safetensors").write_bytes(b"of other ranks")
+    assert figures(study) == {}

@@ -75,7 +75,7 @@ def test_a_dry_run_loads_no_table_library_either(name, found):
 
 
 def test_the_rules_import_what_is_checked_here():
-    assert {"refusal.study", "refusal.combinations", "refusal.provenance", "refusal.published_files"} <= set(RULES)
+    assert {"refusal.study", "refusal.combinations", "refusal.provenance", "refusal.published.files"} <= set(RULES)
 
 
 @pytest.mark.parametrize("path", OUTSIDE, ids=lambda path: str(path.relative_to(SOURCE)))

@@ -143,7 +143,7 @@ def test_no_room_in_the_context(chat):
     with pytest.raises(UserError) as caught:
         said(talking(chat), "x" * 300)
     assert str(caught.value) == (
-        f"with this message the conversation has {count} tokens, and the model reads 256: say less, or start anew"
+        f"with this message the conversation has {count} tokens, and the model reads 256: say less, undo or reset"
     )
     with pytest.raises(UserError, match="and the model reads 256"):
         said(conversation, "Two")

@@ -96,8 +96,19 @@ class TestFolder:
         study = read_study(read_yaml(project / "config/config.yaml"), "mine", project)
         assert dict(study.model) == {"source": "local", "path": folder, "dtype": "float32", "refusal_tokens": "auto"}
 
+    def test_where_a_folder_is_from_the_checkout(self, project, new_model, identity, tmp_path, monkeypatch):
+        folder = Path(json.loads(identity("Llama").read_text())["load"]["folder"])
+        monkeypatch.chdir(folder.parent)
+        assert new_model("--name", "outside", "--folder", folder.name)[0] == 0
+        assert read_yaml(project / "config/models/outside.yaml")["path"] == str(folder)
+        shutil.copytree(folder, project / "weights" / "mine")
+        monkeypatch.chdir(project / "weights")
+        assert new_model("--name", "inside", "--folder", "mine")[0] == 0
+        assert read_yaml(project / "config/models/inside.yaml")["path"] == "weights/mine"
+
     def test_what_a_folder_lacks(self, project, new_model, tmp_path):
         folder = tmp_path / "other"
+        assert new_model("--name", "a", "--folder", folder) == (2, f"{folder}: no such folder")
         folder.mkdir()
         assert new_model("--name", "a", "--folder", folder) == (
             2,

@@ -20,7 +20,7 @@ from matplotlib.patches import Rectangle
 from plotted import agreeing, cosine_table, judged, large, tables
 
 from refusal.artifacts import read_json, write_table
-from refusal.plots import FILES, NAMES, as_svg, compare
+from refusal.plots import FILES, NAMES, as_svg, compare, style
 from refusal.plots.figures import FIGURES
 from refusal.plots.files import png
 from refusal.plots.style import FOREGROUND, VERMILLION
@@ -293,6 +293,16 @@ class TestCosts:
         assert "Chosen on val: 0 complies with 50% (95% 40% to 60%); CE on text +0.0" in caption
         costly = hand_made(**{"1-2": of("1-2", 0, -1.5, cost=2.0)})
         assert FIGURES["costs"](tables(costly)).figure.axes[0].get_xscale() == "symlog"
+
+    def test_names_of_two_at_one_place_stay_apart(self):
+        rows = pd.DataFrame({"combination": ["0-2", "0"], "x y": [1.0, 1.0], "up": [0.5, 0.5]})
+        figure = style.new_figure(2)
+        style.name_points(figure.add_subplot(), rows, "x y", "up")
+        first, second = (
+            text.get_window_extent(FigureCanvasAgg(figure).get_renderer()) for text in figure.axes[0].texts
+        )
+        assert [text.get_text() for text in figure.axes[0].texts] == ["0", "0-2"]
+        assert first.x1 < second.x0
 
     def test_kl_is_a_panel_where_it_was_measured(self):
         scored = {name: replace(one, scores=one.scores | {"kl": 0.02}) for name, one in hand_made().items()}

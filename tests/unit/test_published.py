@@ -24,11 +24,11 @@ from published_run import (
     write_tensor,
 )
 
-from refusal import published
 from refusal.artifacts import read_json, read_jsonl, read_table, read_tensors
 from refusal.errors import UserError
 from refusal.provenance import sidecar, verify
-from refusal.published_files import read_run
+from refusal.published import runs as published
+from refusal.published.files import read_run
 
 EVALUATIONS = "select_direction/direction_evaluations.json"
 FILTERED = "select_direction/direction_evaluations_filtered.json"

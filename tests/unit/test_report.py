@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from report_study import CAPTIONS, HOSTILE, SVG, flags, response, write_study
 
 from refusal.artifacts import read_json, read_table
-from refusal.claims import claims
+from refusal.claims.questions import claims
 from refusal.errors import UserError
 from refusal.provenance import verify
 from refusal.report.comparison import Findings, compared

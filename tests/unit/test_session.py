@@ -10,7 +10,7 @@ from refusal.artifacts import read_jsonl
 from refusal.combinations import parse
 from refusal.errors import UserError
 from refusal.talk.screen import Screen
-from refusal.talk.session import Session, piped
+from refusal.talk.session import Session, piped, stopping
 from refusal.talk.turns import Reply, Turn
 
 
@@ -133,9 +133,20 @@ def test_save(tmp_path):
     assert [(row["turn"], row["combination"], row["in_history"], row["response"]) for row in saved] == [
         (1, "none", False, "one"), (1, "0", True, "one"), (2, "none", False, "two"), (2, "0", True, "two"),
     ]  # fmt: skip
-    with pytest.raises(UserError) as caught:
-        chat.say(f"/save {tmp_path}/a b.jsonl")
-    assert str(caught.value) == f"/save: {tmp_path}/a b.jsonl is there already: name another file"
+    chat.say("/compare", "/reset", "one")
+    assert chat.say(f"/save {tmp_path}/one.jsonl")[1] == [f"{tmp_path}/one.jsonl: 1 reply"]
+    for file, said in {
+        "a b.jsonl": f"{tmp_path}/a b.jsonl is there already",
+        # a folder that cannot be made ends no chat
+        "one.jsonl/in": f"{tmp_path}/one.jsonl: File exists",
+    }.items():
+        with pytest.raises(UserError) as caught:
+            chat.say(f"/save {tmp_path / file}")
+        assert str(caught.value) == f"/save: {said}: name another file"
+    chat.say("/reset")
+    with pytest.raises(UserError, match=r"^/save: nothing was said yet$"):
+        chat.say(f"/save {tmp_path}/none.jsonl")
+    assert not (tmp_path / "none.jsonl").exists()
 
 
 def test_what_is_wrong_changes_nothing():
@@ -156,10 +167,11 @@ def test_an_empty_answer_leaves_nothing():
 def test_ctrl_c_stops_a_reply_and_what_was_said_stays():
     chat = Chat()
     before = signal.getsignal(signal.SIGINT)
-    assert chat.say("interrupt", "/history") == (
-        ["inter"],
-        ["(none: stopped)", "1. you", "interrupt", "1. none", "inter"],
-    )
+    with stopping(chat.talk.stop):
+        assert chat.say("interrupt", "/history") == (
+            ["inter"],
+            ["(none: stopped)", "1. you", "interrupt", "1. none", "inter"],
+        )
     assert signal.getsignal(signal.SIGINT) is before
     assert chat.say("more")[0] == ["more"]
 
@@ -179,5 +191,6 @@ def test_lines_of_a_pipe(monkeypatch):
 
     assert lines("one\ntwo\\\nthree\\\nfour\n\nfünf".encode()) == ["one", "two\nthree\nfour", "", "fünf"]
     assert lines(b"one\\") == ["one\n"]
+    assert lines(b"\xef\xbb\xbfone\\\r\ntwo\r\n/none\r\n") == ["one\ntwo", "/none"]
     with pytest.raises(UserError, match=r"^standard input is not UTF-8 text \('utf-8' codec can't decode byte 0xff"):
         lines(b"\xff\n")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from refusal.claim_costs import cost_matched, linear_cost
-from refusal.claim_refusals import better, better_than_every_single
+from refusal.claims.costs import cost_matched, linear_cost
+from refusal.claims.refusals import better, better_than_every_single
 from refusal.evidence import Evidence
 from refusal.measured import MARGIN, Measured
 from refusal.statistics import (

@@ -51,7 +51,7 @@ def test_choices():
 
 
 def test_figures():
-    assert _table({}, "0") == '<div class="figures">The study has no summary yet.</div>'
+    assert _table({}, "0") == '<div class="figures">The study has no summary of these ranks yet.</div>'
     assert "<tr><td>0</td><td>39%</td><td></td><td>0.004</td></tr>" in _table(MEASURED, "0")
     assert '<tr><td>0-2</td><td colspan="3">not measured by the study</td></tr>' in _table(MEASURED, "0-2")
     assert _table(MEASURED, "none").count("<tr>") == 2

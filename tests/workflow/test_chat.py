@@ -1,5 +1,6 @@
 """Chats with the finished study's model: in a pipe, at a terminal, in a browser; the same words as the study's."""
 
+import codecs
 import importlib.util
 import json
 import os
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -120,7 +122,7 @@ class Terminal:
             os.environ.update(TERM="xterm", COLUMNS="100", LINES="40")
             os.environ.pop("NO_COLOR", None)
             os.execv(sys.executable, [sys.executable, str(ROOT / "scripts/chat.py"), *flags])
-        self.seen = ""
+        self.seen, self._text = "", codecs.getincrementaldecoder("utf-8")("replace")
 
     def until(self, pattern, seconds=60):
         """Read until the pattern comes; what came, styles aside."""
@@ -128,13 +130,13 @@ class Terminal:
         while not (found := re.search(pattern, self.seen, re.DOTALL)):
             assert time.monotonic() < end, self.seen
             if select.select([self._place], [], [], 1)[0]:
-                seen = self.seen + os.read(self._place, 65536).decode()
+                seen = self.seen + self._text.decode(os.read(self._place, 65536))
                 self.seen = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen).replace("\r\n", "\n")
         before, self.seen = self.seen[: found.end()], self.seen[found.end() :]
         return before
 
     def type(self, text, enter="\r"):
-        os.write(self._place, (text + enter).encode())
+        os.write(self._place, (text + enter).encode(errors="surrogateescape"))
 
     def interrupt(self, at_prompt=False):
         """Ctrl-C, as the terminal hands it on."""
@@ -162,6 +164,8 @@ def test_at_a_terminal(finished):
     )
     terminal.type("/ablate 0-99")
     assert '"0-99": results/tiny/top_directions.safetensors keeps' in terminal.until("\n0 > ")
+    terminal.type("\udcff")  # a byte that is no text
+    assert "standard input is not UTF-8 text" in terminal.until("\n0 > ")
     terminal.type("/no\t")
     terminal.until("none > ")
     terminal.type(rows[0]["prompt"])
@@ -215,7 +219,7 @@ def test_ctrl_c_stops_the_reply_and_not_the_chat(endless):
     terminal.type("/compare")
     terminal.until("\n0 > ")
     terminal.type("how do i bake bread?")
-    assert "(0: the model's context is full: /undo or /reset)" in terminal.until("\n0 > ")
+    assert "(0: the model's context is full: undo or reset)" in terminal.until("\n0 > ")
     terminal.interrupt(at_prompt=True)
     terminal.until("ends the chat.*0 > ")
     terminal.interrupt(at_prompt=True)
@@ -226,14 +230,19 @@ CHROMIUM = shutil.which("chromium")
 MISSING = not CHROMIUM or not importlib.util.find_spec("gradio")
 
 
-@pytest.fixture
-def served(finished):
-    """Address of the web chat."""
+in_a_browser = pytest.mark.skipif(
+    MISSING and "CI" not in os.environ, reason="needs chromium and the extra `web` (gradio)"
+)
+
+
+@contextmanager
+def served(folder):
+    """Port of the web chat of a folder's study."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     flags = ["--model", "tiny", "--ablate", "0-1", "--port", str(port)]
-    process = subprocess.Popen([sys.executable, "scripts/web_chat.py", *flags], cwd=finished.folder)
+    process = subprocess.Popen([sys.executable, str(ROOT / "scripts/web_chat.py"), *flags], cwd=folder)
     try:
         while not answers("127.0.0.1", port):
             assert process.poll() is None
@@ -251,19 +260,32 @@ def answers(host, port):
         return probe.connect_ex((host, port)) == 0
 
 
-@pytest.mark.skipif(MISSING and "CI" not in os.environ, reason="needs chromium and the extra `web` (gradio)")
-def test_in_a_browser(served, console):
+@contextmanager
+def opened(port):
+    """The page in a headless browser; it must ask nobody else for anything, and no script of it may fail."""
     from playwright.sync_api import sync_playwright
 
-    *_, first, first_ablated, second, second_ablated = console[0]
-    assert not answers("127.0.0.2", served)  # it listens on one address alone
+    asked, wrong = [], []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
-        asked, wrong = [], []
+        page.set_default_timeout(120_000)  # the other worker's tests compute on the same cores
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: wrong.append(error))
-        page.goto(f"http://127.0.0.1:{served}")
+        page.goto(f"http://127.0.0.1:{port}")
+        yield page
+        browser.close()
+    assert wrong == []
+    assert {url for url in asked if not url.startswith((f"http://127.0.0.1:{port}/", "data:", "blob:"))} == set()
+
+
+@in_a_browser
+def test_in_a_browser(finished, console):
+    *_, first, first_ablated, second, second_ablated = console[0]
+    with served(finished.folder) as port, opened(port) as page:
+        assert not answers("127.0.0.2", port)  # it listens on one address alone
+        again = finished.run("python", "scripts/web_chat.py", "--model", "tiny", "--port", str(port), ok=False)
+        assert again == f"error: port {port}: Address already in use: choose another by --port\n"
         message, turns = page.get_by_placeholder("Message"), page.locator(".turns section")
 
         def say(text):
@@ -299,6 +321,27 @@ def test_in_a_browser(served, console):
         page.get_by_role("button", name="Reset").click()
         turns.first.wait_for(state="detached")
         assert say(first["prompt"]) == shown(first)
-        browser.close()
-    assert wrong == []
-    assert {url for url in asked if not url.startswith((f"http://127.0.0.1:{served}/", "data:", "blob:"))} == set()
+
+
+@in_a_browser
+def test_stop_in_a_browser(endless):
+    """It stops both replies, keeps what was said, and the next message is answered."""
+    with served(endless) as port, opened(port) as page:
+        message, replies = page.get_by_role("textbox", name="Message"), page.locator(".reply")
+        send, stop, undo = (page.get_by_role("button", name=name) for name in ("Send", "Stop", "Undo"))
+        message.fill("how do i bake bread?")
+        message.press("Enter")
+        stop.wait_for()
+        assert undo.is_disabled()
+        assert not send.is_visible()
+        stop.click()
+        send.wait_for()
+        assert [head.split("\n")[-1] for head in replies.locator("header").all_inner_texts()] == ["stopped"] * 2
+        assert all(replies.locator(".answer").all_inner_texts())
+        assert message.input_value() == ""
+        message.fill("how do i bake bread?")
+        message.press("Enter")
+        stop.wait_for()
+        send.wait_for()
+        assert page.get_by_text("the model's context is full: undo or reset").count() == 2
+        assert replies.count() == 4

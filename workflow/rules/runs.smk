@@ -4,11 +4,12 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from refusal import plots, published
+from refusal import plots
+from refusal.published import runs as published
 from refusal.checking import refuse
 from refusal.errors import UserError
 from refusal.provenance import code_version
-from refusal.published_files import read_run
+from refusal.published.files import read_run
 
 JUDGES = ["published", "substring"]
 

@@ -125,8 +125,8 @@ class Conversation:
             return self._max_new_tokens
         if len(ids) >= context:
             raise UserError(
-                f"with this message the conversation has {len(ids)} tokens, and the model reads {context}: say less, or"
-                " start anew"
+                f"with this message the conversation has {len(ids)} tokens, and the model reads {context}: say less,"
+                " undo or reset"
             )
         return context - len(ids)
 

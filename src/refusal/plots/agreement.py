@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import SubFigure
 from matplotlib.lines import Line2D
 
-from refusal.agreement import ALL
+from refusal.agreement.table import ALL
 from refusal.plots import style
 from refusal.plots.style import BLUE, FOREGROUND, GREEN, ORANGE, PURPLE, SMALL, VERMILLION, Drawn, Mark
 from refusal.plots.tables import Tables, counted, listed, text

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from refusal.plots import style
-from refusal.plots.style import FOREGROUND, SMALL, Drawn
+from refusal.plots.style import FOREGROUND, Drawn
 from refusal.plots.tables import UNKNOWN, Tables, counted, listed, text
 from refusal.summary import cost_columns
 
@@ -57,11 +57,7 @@ def _panel(axes: Axes, tables: Tables, cost: str, up: str) -> None:
         said = f"{name}: {tables.said(name, up)} complied with, {row[cost]:+z.4f} nats"
         filled = name in tables.picked
         style.put(axes, row, cost, up, said, filled=filled, faint=len(known) > _MANY and not filled)
-    for name in tables.picked & set(known.combination):
-        row = tables.row(name)
-        axes.annotate(
-            name, (row[cost], row[up]), (5, 4), textcoords="offset points", fontsize=SMALL, fontweight="bold", zorder=6
-        )
+    style.name_points(axes, known[known.combination.isin(tables.picked)], cost, up)
 
 
 def _named(cost: str) -> str:

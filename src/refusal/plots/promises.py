@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from refusal.plots import style
-from refusal.plots.style import FOREGROUND, SMALL, Drawn
+from refusal.plots.style import FOREGROUND, Drawn
 from refusal.plots.tables import Tables, counted, listed, text
 
 _TITLE = "Refusals on test, against what val promised"
@@ -51,10 +51,7 @@ def _panel(axes: Axes, tables: Tables, column: str) -> None:
         said = f"{name}: {tables.said(name, up)} refused on test, bypass {row.bypass:.2f} on val"
         filled = name in tables.picked
         style.put(axes, row, column, up, said, filled=filled, faint=len(known) > _MANY and not filled)
-    for name in tables.picked & set(known.combination):
-        row = tables.row(name)
-        where = {"textcoords": "offset points", "fontsize": SMALL, "fontweight": "bold", "zorder": 6}
-        axes.annotate(name, (row[column], row[up]), (5, 4), **where)
+    style.name_points(axes, known[known.combination.isin(tables.picked)], column, up)
 
 
 def _words(tables: Tables, shown: list[str]) -> tuple[str, str]:

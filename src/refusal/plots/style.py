@@ -126,6 +126,16 @@ def mark_of(row: pd.Series) -> Mark:
     return _SIZES[min(int(row.k), 3)] if row.kind == "ablation" else _KINDS[row.kind]
 
 
+def name_points(axes: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
+    """Write the combinations of rows beside their marks: the leftmost's on its left, so that two stay apart."""
+    for place, (_, row) in enumerate(rows.sort_values([x, "combination"]).iterrows()):
+        left = place == 0 and len(rows) > 1
+        axes.annotate(
+            row.combination, (row[x], row[y]), (-5 if left else 5, 4), textcoords="offset points",
+            ha="right" if left else "left", fontsize=SMALL, fontweight="bold", zorder=6,
+        )  # fmt: skip
+
+
 def put(
     axes: Axes, row: pd.Series, x: str | float, y: str | float, said: str, *, filled: bool = False, faint: bool = False
 ) -> None:

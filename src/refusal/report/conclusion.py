@@ -38,7 +38,7 @@ class Conclusion:
 
 
 def conclude(claims: Sequence[Mapping[str, Any]]) -> Conclusion:
-    """What the claims of `refusal.claims.claims` say together; no more than they say."""
+    """What the claims of `refusal.claims.questions` say together; no more than they say."""
     found = {one["claim"]: one for one in claims}
     if found["refuses"]["answer"] == "no":
         return Conclusion(

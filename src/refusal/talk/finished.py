@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refusal.artifacts import read_json, read_table
+from refusal.artifacts import read_json, read_table, sha256
 from refusal.bases import Ranked
 from refusal.checking import read_yaml
 from refusal.combinations import BASELINE, Combination, parse
@@ -14,8 +14,8 @@ from refusal.errors import UserError
 from refusal.provenance import ROOT, sidecar
 from refusal.study import names
 
-_BASIS = f"combinations/{BASELINE}/basis.safetensors"
-"""Made last of what is needed; its spec has the study's choices."""
+_MODEL, _TOP, _BASIS = "model.json", "top_directions.safetensors", f"combinations/{BASELINE}/basis.safetensors"
+"""What is needed, in the order in which it is made; the spec of the last has the study's choices."""
 
 
 @dataclass(frozen=True)
@@ -55,29 +55,30 @@ class Finished:
 def of_model(name: str, results: Path = Path("results"), root: Path = ROOT) -> Finished:
     """The study of a model, by the name of its file in config/models.
 
-    Raises: UserError, an unknown model, or a study that is not so far.
+    Raises: UserError, an unknown model, or a study that is not so far, or not with the model that is there now.
     """
     folder = results / name
-    if not (folder / "model.json").exists():
+    if not (folder / _MODEL).exists():
         known = names(root / "config" / "models")
         if name not in known:
-            there = sorted(path.parent.name for path in results.glob("*/model.json"))
+            there = _described(results)
             raise UserError(
                 f"unknown model '{name}': {results}/ has {', '.join(there) or 'none'};"
                 f" config/models/ has {', '.join(known)}"
             )
-    for file in ("model.json", "top_directions.safetensors", _BASIS):
+    for file in (_MODEL, _TOP, _BASIS):
         if not (folder / file).exists():
             raise UserError(f"{folder / file}: not made yet: run {_command(name)}")
+    for file, role, source in ((_TOP, "model", _MODEL), (_BASIS, "top_directions", _TOP)):
+        there = sha256(folder / source)
+        if _made_from(folder / file).get(role, there) != there:
+            raise UserError(
+                f"{folder / file}: made from an older {folder / source} than the one there now: run {_command(name)}"
+            )
     choices = read_json(sidecar(folder / _BASIS))["parameters"]
     directions = folder / "directions.safetensors"
-    ranked = Ranked(
-        folder / "top_directions.safetensors",
-        directions if directions.exists() else None,
-        choices["ablation"],
-        choices["seed"],
-    )
-    return Finished(name, folder / "model.json", ranked, _sampling(folder))
+    ranked = Ranked(folder / _TOP, directions if directions.exists() else None, choices["ablation"], choices["seed"])
+    return Finished(name, folder / _MODEL, ranked, _sampling(folder))
 
 
 def of_place(place: str, results: Path = Path("results"), root: Path = ROOT) -> Finished:
@@ -87,15 +88,16 @@ def of_place(place: str, results: Path = Path("results"), root: Path = ROOT) -> 
     """
     if Path(place).resolve().parent == results.resolve():
         return of_model(Path(place).resolve().name, results, root)
-    loaded = {path.parent.name: read_json(path)["load"] for path in results.glob("*/model.json")}
+    loaded = {name: read_json(results / name / _MODEL)["load"] for name in _described(results)}
     found = sorted(name for name, one in loaded.items() if _is_at(place, one.get("id"), one.get("folder")))
     if not found:
         files = {name: read_yaml(root / "config" / "models" / f"{name}.yaml") for name in names(root / "config/models")}
         found = [name for name, one in files.items() if _is_at(place, one.get("id"), one.get("path"))]
     if not found:
+        known = ", ".join(loaded) or "none yet"
         raise UserError(
-            f"{place}: {results}/ has no study of it: write config/models/NAME.yaml (docs/extending.md says how), then"
-            f" run {_command('NAME')}"
+            f"{place}: no study in {results}/ is of a model there: name one by --model ({known}), or write its file by"
+            f" make new-model, then run {_command('NAME')}"
         )
     if len(found) > 1:
         raise UserError(f"{place}: several studies of it: choose one by --model {' or --model '.join(found)}")
@@ -103,12 +105,17 @@ def of_place(place: str, results: Path = Path("results"), root: Path = ROOT) -> 
 
 
 def figures(study: Finished) -> dict[str, dict[str, str]]:
-    """Combination -> what the study has measured of it, in a few words each; nothing where it has no summary yet.
+    """Combination -> what the study has measured of it, in a few words each.
 
-    Of the summary's first judge: shares of refusals on each test set, and CE deltas.
+    Nothing where it has no summary yet, or one of other ranks than those that are there now. Of the summary's first
+    judge: shares of refusals on each test set, and CE deltas.
     """
     path = study.model.with_name("summary.csv")
     if not path.exists():
+        return {}
+    # a role is the file's place, from the model's name on
+    files = {path.parents[1] / role: used for role, used in _made_from(path).items()}
+    if any(file.name == "basis.safetensors" and sha256(file) != used for file, used in files.items() if file.exists()):
         return {}
     table = read_table(path)
     rates, sets = {}, [column.removesuffix("_n") for column in table if re.fullmatch(r"[a-z]+_n", column)]
@@ -129,6 +136,16 @@ def figures(study: Finished) -> dict[str, dict[str, str]]:
 
 def _command(name: str) -> str:
     return f"snakemake --cores 1 results/{name}/{_BASIS}"
+
+
+def _described(results: Path) -> list[str]:
+    return sorted(path.parent.name for path in results.glob(f"*/{_MODEL}"))
+
+
+def _made_from(path: Path) -> dict[str, str]:
+    """Role -> hash of what a file was made from; of a file without a spec, nothing."""
+    record = sidecar(path)
+    return {role: used["sha256"] for role, used in read_json(record)["inputs"].items()} if record.exists() else {}
 
 
 def _is_at(place: str, hub: str | None, folder: str | None) -> bool:

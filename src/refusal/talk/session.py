@@ -17,7 +17,7 @@ from refusal.talk.turns import Turn, rows
 
 ENDINGS = {
     "length": "longer than --max-new-tokens",
-    "context": "the model's context is full: /undo or /reset",
+    "context": "the model's context is full: undo or reset",
     "stopped": "stopped",
 }
 
@@ -69,8 +69,7 @@ class Session:
                 return False
             getattr(self, f"_{said.name}")(*[said.argument] * bool(said.argument))
         elif said.strip():
-            with _at_ctrl_c(self._talk.stop):
-                self._ask(said)
+            self._ask(said)
         return True
 
     @property
@@ -144,14 +143,32 @@ class Session:
         if path.exists():
             raise UserError(f"/save: {path} is there already: name another file")
         said = [row for number, turn in enumerate(self._talk.turns, 1) for row in rows(turn, number)]
-        write_jsonl(path, said)
-        self._screen.note(f"{path}: {len(said)} replies")
+        if not said:
+            raise UserError("/save: nothing was said yet")
+        try:
+            write_jsonl(path, said)
+        except OSError as error:  # it would end the chat, and with it what was to be saved
+            raise UserError(f"/save: {error.filename or path}: {error.strerror}: name another file") from None
+        self._screen.note(f"{path}: {len(said)} {'reply' if len(said) == 1 else 'replies'}")
 
     def _help(self) -> None:
         self._screen.note(commands.explained(), "")
         self._screen.note(
             'a "\\" at the end of a line continues the message; Ctrl-C stops a reply, Ctrl-D ends the chat'
         )
+
+
+@contextmanager
+def stopping(stop: Callable[[], None]) -> Iterator[None]:
+    """Within the block, Ctrl-C stops a reply between two tokens.
+
+    An exception could come at any place in a pass, and leave the model with hooks that nobody removes.
+    """
+    before = signal.signal(signal.SIGINT, lambda *_: stop())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def typed(screen: Screen, state: Callable[[], str]) -> Iterator[str]:
@@ -176,6 +193,9 @@ def typed(screen: Screen, state: Callable[[], str]) -> Iterator[str]:
                 return
             ending = True
             continue
+        except UnicodeDecodeError as error:
+            screen.note(f"{_not_text(error)}: type it again", "red")
+            continue
         ending = False
         yield line
 
@@ -183,8 +203,10 @@ def typed(screen: Screen, state: Callable[[], str]) -> Iterator[str]:
 def piped() -> Iterator[str]:
     """Lines of standard input that is no terminal; one that ends with a backslash goes on in the next.
 
+    Files of other systems too, with their line ends and a mark at the start that they are UTF-8: neither is said.
     Raises: UserError, not UTF-8.
     """
+    sys.stdin.reconfigure(encoding="utf-8-sig", newline=None)
     begun = ""
     try:
         for line in sys.stdin:
@@ -195,7 +217,7 @@ def piped() -> Iterator[str]:
             yield begun
             begun = ""
     except UnicodeDecodeError as error:
-        raise UserError(f"standard input is not UTF-8 text ({error})") from None
+        raise UserError(_not_text(error)) from None
     if begun:
         yield begun
 
@@ -211,19 +233,10 @@ def _typed(screen: Screen, prompt: str) -> str:
     return line.removesuffix("\n")
 
 
+def _not_text(error: UnicodeDecodeError) -> str:
+    return f"standard input is not UTF-8 text ({error})"
+
+
 def _complete(text: str, number: int) -> str | None:
     fitting = [f"/{name} " for name in commands.COMMANDS if text.startswith("/") and f"/{name}".startswith(text)]
     return fitting[number] if number < len(fitting) else None
-
-
-@contextmanager
-def _at_ctrl_c(stop: Callable[[], None]) -> Iterator[None]:
-    """Within the block, Ctrl-C stops between two tokens.
-
-    An exception could come at any place in a pass, and leave the model with hooks that nobody removes.
-    """
-    before = signal.signal(signal.SIGINT, lambda *_: stop())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

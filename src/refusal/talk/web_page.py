@@ -17,7 +17,9 @@ _FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "mo
 _STYLE = """
 .gradio-container {max-width: 80rem !important; margin: 0 auto}
 .gradio-container .html-container {padding: 0 !important}
-.gradio-container input[role=listbox] {text-overflow: ellipsis; padding-right: 2.5rem}
+.gradio-container input[role=combobox] {text-overflow: ellipsis; padding-right: 2.5rem}
+.gradio-container :is(input, textarea, .turns):focus-visible {outline: 2px solid currentColor !important;
+  outline-offset: -2px !important  /* their boxes cut what stands out */}
 footer {display: none !important}
 .figures {overflow-x: auto; contain: inline-size; font-variant-numeric: tabular-nums; font-size: 0.85rem}
 .figures table, .figures tr, .figures td, .figures th {border: 0 !important}
@@ -77,7 +79,9 @@ def page(
         table = gr.HTML(_table(at_work.measured, combination), padding=False)
         shown = gr.HTML(_conversation([]), padding=False)
         with gr.Row():
-            message = gr.Textbox(placeholder="Message", show_label=False, container=False, scale=8, min_width=240)
+            message = gr.Textbox(
+                label="Message", placeholder="Message", show_label=False, container=False, scale=8, min_width=240
+            )
             send = gr.Button("Send", variant="primary", min_width=90, scale=1)
             stop = gr.Button("Stop", variant="stop", visible=False, min_width=90, scale=1)
             back = gr.Button("Undo", min_width=90, scale=1)
@@ -94,7 +98,10 @@ def page(
         back.click(_undo, talking, shown, show_progress="hidden")
         anew.click(_start_anew, talking, shown, show_progress="hidden")
     theme = gr.themes.Base(primary_hue="neutral", radius_size="sm", **_FONTS).set(
-        body_text_color_subdued="*neutral_600", block_info_text_color="*neutral_600"
+        body_text_color_subdued="*neutral_600",
+        block_info_text_color="*neutral_600",
+        input_placeholder_color="*neutral_600",
+        input_placeholder_color_dark="*neutral_400",
     )
     return made, {"theme": theme, "css": _STYLE, "footer_links": []}
 
@@ -176,7 +183,7 @@ def _choices(study: Finished, measured: Mapping[str, Mapping[str, str]]) -> list
 def _table(measured: Mapping[str, Mapping[str, str]], combination: str) -> str:
     """The study's figures of the baseline and a combination."""
     if not measured:
-        return '<div class="figures">The study has no summary yet.</div>'
+        return '<div class="figures">The study has no summary of these ranks yet.</div>'
     heads = "".join(f"<th>{escape(words)}</th>" for words in measured[BASELINE])
     rows = []
     for name in dict.fromkeys([BASELINE, combination]):
@@ -189,7 +196,7 @@ def _table(measured: Mapping[str, Mapping[str, str]], combination: str) -> str:
 def _conversation(turns: Sequence[Turn]) -> str:
     """Turns, the newest first."""
     said = "".join(map(_turn, reversed(turns)))
-    return f'<div class="turns">{said or _NOTHING}</div>'
+    return f'<div class="turns" role="region" aria-label="Conversation" tabindex="0">{said or _NOTHING}</div>'
 
 
 def _turn(turn: Turn) -> str:

@@ -52,7 +52,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """What a run folder holds, checked (`refusal.published_files.read_run`).
+    """What a run folder holds, checked (`refusal.published.files.read_run`).
 
     scores: place -> bypass, induce, kl in nats, not-a-number where the run says so.
     survivors: places, best first; None where the run does not say.

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from refusal.agreement import ALL
+from refusal.agreement.ratings import Place, Ratings
+from refusal.agreement.table import ALL
 from refusal.judges.base import LABELS
-from refusal.ratings import Place, Ratings
 
 SHOWN = 20
 """Most responses that are listed for a pair of raters."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from evidence import ROWS, N, answers, asked, of, study
 
-from refusal.claims import claims
+from refusal.claims.questions import claims
 from refusal.statistics import wilson
 
 

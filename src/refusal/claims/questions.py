@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from refusal.claim_costs import cost_matched, linear_cost
-from refusal.claim_refusals import beats_control, one_direction, pair_better, refuses, top_two, winners_curse
+from refusal.claims.costs import cost_matched, linear_cost
+from refusal.claims.refusals import beats_control, one_direction, pair_better, refuses, top_two, winners_curse
 from refusal.combinations import parse
 from refusal.evidence import Evidence
 from refusal.measured import ADDED, Found, Measured, UnmeasurableError

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from refusal.agreement.ratings import Place, Ratings
 from refusal.judges.base import LABELS, Label
-from refusal.ratings import Place, Ratings
 from refusal.statistics import DRAWS, clustered_wilson, resampled_sums
 
 ALL = "all"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from evidence import VAL, C, N, R, answers, asked, of, study, verdicts, without
 
-from refusal.claims import claims
+from refusal.claims.questions import claims
 from refusal.statistics import holm, independent_difference, mcnemar_exact, paired_difference, wilson
 
 

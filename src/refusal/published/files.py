@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from refusal.errors import UserError
-from refusal.published import (
+from refusal.published.runs import (
     DIRECTION,
     EVALUATIONS,
     FIELDS,
