@@ -213,6 +213,7 @@ COMMANDS = {
     "python benchmarks/growth.py docs/performance.csv --plot docs/performance.svg --repeats 2": BENCHMARK,
     "python benchmarks/dag.py": BENCHMARK,
     "snakemake -n --quiet all": Not("half a command"),
+    "pytest tests/unit/test_ranking.py": SUITE,
     "pytest tests/unit/test_model_passes.py -k leaves_in_the_stream": SUITE,
 }
 
