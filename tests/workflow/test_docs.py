@@ -371,6 +371,19 @@ def test_what_can_be_run_is_run(tried):
             assert how.words in said, f"{command}\n{said[-3000:]}"
 
 
+def test_python_on_pages_runs(reader):
+    checkout, variables = reader
+    blocks = [
+        block
+        for page in PAGES
+        for block in re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    ]
+    assert blocks
+    for block in blocks:
+        code, said = checkout.shell(f"python -c {shlex.quote(block)}", **variables)
+        assert code == 0, f"{block}\n{said[-3000:]}"
+
+
 def test_what_takes_long_is_planned(reader, tried):
     """Dry runs, together where they have the same options."""
     checkout, variables = reader
