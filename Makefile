@@ -64,7 +64,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	ln -sfn "$$($(BIN)/python -c 'import snakemake.assets as a; print(*a.__path__)')/data" $(VENV)/vega
 	touch $@
 
+# All but answers of judges, which were paid for.
 clean:
 	rm -rf results resources logs .snakemake
-	# answers of judges were paid for
 	[ ! -d cache ] || find cache -mindepth 1 -maxdepth 1 ! -name answers -exec rm -rf {} +

@@ -15,6 +15,7 @@ report: "workflow/report/workflow.rst"
 
 
 rule all:
+    """All that is found of the models in config.yaml: tables, answers, plots, pages."""
     input:
         findings(config["models"]),
 

@@ -27,7 +27,7 @@ def main(args):
         cli.log.info("%s", line)
     cli.log.info("wrote %s; next:", file)
     cli.log.info("  python scripts/doctor.py --model %s    # what is missing; expected time and cost", args.name)
-    cli.log.info("  snakemake results/%s/summary.csv", args.name)
+    cli.log.info("  snakemake results/%s/report.html", args.name)
 
 
 def _in_folder(folder):

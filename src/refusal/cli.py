@@ -23,9 +23,17 @@ _DISK = {
 }
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Says a default where there is one: "(default: None)" beside a flag that is needed misleads."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        none = action.default is None or action.default is False or action.default == []
+        return action.help if none else super()._get_help_string(action)
+
+
 def parser(description: str) -> argparse.ArgumentParser:
     """A parser with the flags that all stages have: --log and --threads."""
-    made = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    made = argparse.ArgumentParser(description=description, formatter_class=_Help)
     made.add_argument("--log", type=Path, help="also write messages to this file")
     made.add_argument("--threads", type=int, help="processor threads; all of them when left out")
     return made

@@ -70,7 +70,7 @@ def propose(table: Sequence[FirstToken], where: str) -> list[FirstToken]:
     if not chosen:
         raise UserError(
             f"{where}: no token starts clearly more replies to harmful prompts than to harmless ones (strongest:"
-            f" {'; '.join(one.words for one in table[:3])}): read some replies, and name `refusal_tokens` in the model"
-            " file by hand"
+            f" {'; '.join(one.words for one in table[:3])}): perhaps it hardly refuses; read some replies, and name"
+            " `refusal_tokens` in the model file by hand"
         )
     return chosen

@@ -116,7 +116,7 @@ class Measured:
         """Prompt id -> verdict."""
         found = self.evidence[name].verdicts.get((self.prompts, self.judge)) if name in self.evidence else None
         if not found:
-            raise UnmeasurableError(f"There are no verdicts of {self.judge} on {self.prompts} prompts under {name}.")
+            raise UnmeasurableError(f"The judge {self.judge} has no verdicts on {self.prompts} prompts under {name}.")
         return found
 
     def refused(self, *names: str) -> np.ndarray:

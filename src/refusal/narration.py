@@ -102,14 +102,15 @@ def _span(row: pd.Series, column: str, form: str) -> str:
 def _table(table: pd.DataFrame, judge: str) -> list[str]:
     rates = [f"{name}_{judge}_refusal_rate" for name in judged_sets(table, judge)]
     deltas = cost_columns(table)
-    heads = ["combination", "k", "rank", "bypass", "kl", *(c.split("_")[0] + " refused" for c in rates), *deltas]
+    refused = [f"{column.split('_')[0]} refused" for column in rates]
+    heads = ["combination", "k", "effective rank", "bypass", "kl", *refused, *deltas]
     lines = ["| " + " | ".join(heads) + " |", "|" + " ---: |" * len(heads)]
     for _, row in table.iterrows():
-        cells = [row.combination, str(row.k), str(row.effective_rank), _cell(row.bypass, ".2f"), _cell(row.kl, ".3f")]
+        cells = [row.combination, str(row.k), str(row.effective_rank), _cell(row.bypass, "z.2f"), _cell(row.kl, "z.3f")]
         for column in rates:
             low, high = (_cell(row[_bound(column, side)], ".0%") for side in ("low", "high"))
             cells.append(f"{row[column]:.0%} ({low}-{high})" if low else "")
-        cells += [_cell(row[column], "+.4f") + _span(row, column, "+.4f") for column in deltas]
+        cells += [_cell(row[column], "+z.4f") + _span(row, column, "+z.4f") for column in deltas]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 

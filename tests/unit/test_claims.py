@@ -92,7 +92,7 @@ def test_words():
 
 def test_words_of_what_was_not_measured():
     found = claims({"none": of("none", 100, 5.0)}, "other", draws=9)
-    assert "- Does the model refuse? **Not measurable.** There are no verdicts of other on harmful prompts under" in (
+    assert "- Does the model refuse? **Not measurable.** The judge other has no verdicts on harmful prompts under" in (
         narrate_claims(found, "tiny", "other", "harmful")
     )
 

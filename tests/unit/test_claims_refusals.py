@@ -39,7 +39,7 @@ class TestRefuses:
     def test_of_a_judge_that_judged_nothing(self):
         found = claims(study(), "other", draws=99)
         assert [one["answer"] for one in found] == [*["not measurable"] * 8, "yes"]
-        assert found[0]["words"] == "There are no verdicts of other on harmful prompts under none."
+        assert found[0]["words"] == "The judge other has no verdicts on harmful prompts under none."
 
 
 class TestOneDirection:
@@ -271,8 +271,8 @@ class TestControls:
         found = asked(study(), "pair_beats_random")
         assert found["rests_on"]["combinations"] == ["0-2", "random-k2-s0"]
         assert found["words"] == (
-            "Beside 0-2, the nearest of 1 random draw of its size leaves +96.0 points of refusals (95% +88.7 to +98.4;"
-            " largest exact McNemar p = 2.5e-29). It stands for these draws."
+            "The nearest of 1 random draw of its size leaves 96.0 points more refusals than 0-2 (95% 88.7 to 98.4;"
+            " largest exact McNemar p = 2.5e-29). The answer is about these draws."
         )
         found = asked(study(**{"random-k2-s0": None}), "pair_beats_random")
         assert (found["answer"], found["words"]) == (

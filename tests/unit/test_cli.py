@@ -158,6 +158,16 @@ class TestFlags:
         args = cli.stage_parser("x").parse_args(["--model", "m.json"])
         assert (str(args.model), str(args.cache), args.batch_rows, args.log) == ("m.json", "cache", 512, None)
 
+    def test_help_says_a_default_where_there_is_one(self):
+        made = cli.parser("x")
+        made.add_argument("--needed", required=True, help="a file")
+        made.add_argument("--several", nargs="*", default=[], help="files")
+        made.add_argument("--switch", action="store_true", help="on")
+        made.add_argument("--draws", type=int, default=0, help="none")
+        said = made.format_help()
+        assert "none (default: 0)" in said
+        assert said.count("(default:") == 1
+
     def test_the_filters_have_the_published_thresholds(self):
         made = argparse.ArgumentParser()
         cli.filter_flags(made)

@@ -53,8 +53,8 @@ class TestPropose:
             "results/mine: no token starts clearly more replies to harmful prompts than to harmless ones (strongest:"
             ' "t0" 50.0% of replies to harmful prompts, 45.0% to harmless;'
             ' "t1" 2.0% of replies to harmful prompts, 0.0% to harmless;'
-            ' "t2" 1.0% of replies to harmful prompts, 0.0% to harmless): read some replies, and name `refusal_tokens`'
-            " in the model file by hand"
+            ' "t2" 1.0% of replies to harmful prompts, 0.0% to harmless): perhaps it hardly refuses; read some'
+            " replies, and name `refusal_tokens` in the model file by hand"
         )
 
     @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=20))

@@ -32,7 +32,7 @@ def test_whole(text):
         "- Nearly parallel candidates: the effective rank of 0-1 is below k,"
         " so fewer directions were ablated than named.",
         "",
-        "| combination | k | rank | bypass | kl | harmful refused | harmless refused | ce_text_delta |",
+        "| combination | k | effective rank | bypass | kl | harmful refused | harmless refused | ce_text_delta |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         "| none | 0 | 0 | 5.00 | 0.000 | 88% (53%-98%) | 0% (0%-66%) | +0.0000 |",
         "| 0 | 1 | 1 | 1.00 | 0.010 | 50% (22%-78%) | 0% (0%-66%) | +0.2500 |",
@@ -123,7 +123,7 @@ def test_what_was_not_measured(study):  # noqa: F811
         "- Subtracting the direction of rank 0 leaves a share that was not measured of the harmful prompts refused.",
         "- Invalid verdicts, all combinations: 1 on harmful, 0 on harmless.",
         "",
-        "| combination | k | rank | bypass | kl | harmful refused | harmless refused | ce_text_delta |",
+        "| combination | k | effective rank | bypass | kl | harmful refused | harmless refused | ce_text_delta |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         "| none | 0 | 0 | 5.00 | 0.000 | 88% (53%-98%) | 0% (0%-66%) | +0.0000 |",
         "| 0 | 1 | 1 | 1.00 | 0.010 |  |  | +0.2500 |",

@@ -91,7 +91,9 @@ COMMANDS = {
     "cat results/tiny/summary.md": RUN,
     "head -n 20 results/tiny/ranking.csv": RUN,
     # a study
+    "snakemake -n results/tiny/summary.csv --configfile mine.yaml --quiet rules": RUN,
     "snakemake -n results/tiny/summary.csv --configfile mine.yaml": RUN,
+    "snakemake --list-rules": RUN,
     "snakemake results/tiny/summary.csv --configfile mine.yaml": ADDED,
     "snakemake results/tiny/summary.csv": DRY,
     "snakemake -n results/tiny/summary.csv --config seed=7": RUN,
@@ -116,8 +118,8 @@ COMMANDS = {
     "python scripts/doctor.py --model llama3": Fails("HF_TOKEN is not set"),
     "python scripts/doctor.py --model smollm2 --configfile paid.yaml": Fails("TOGETHER_API_KEY  not set"),
     "snakemake results/qwen/model.json --configfile small.yaml": DRY,
-    "snakemake results/qwen/summary.csv results/qwen/claims.json --configfile small.yaml": DRY,
-    "snakemake results/qwen/summary.csv": DRY,
+    "snakemake results/qwen/report.html --configfile small.yaml": DRY,
+    "snakemake results/qwen/report.html": DRY,
     "snakemake -n results/qwen/summary.csv --configfile prompts.yaml": RUN,
     "snakemake results/smollm2/summary.csv": DRY,
     "snakemake results/llama3/model.json": DRY,
@@ -211,6 +213,7 @@ COMMANDS = {
     "python benchmarks/growth.py docs/performance.csv --plot docs/performance.svg --repeats 2": BENCHMARK,
     "python benchmarks/dag.py": BENCHMARK,
     "snakemake -n --quiet all": Not("half a command"),
+    "pytest tests/unit/test_ranking.py": SUITE,
     "pytest tests/unit/test_model_passes.py -k leaves_in_the_stream": SUITE,
 }
 

@@ -1,5 +1,5 @@
-# How far the judges of a study agree with each other, and with the oracle where it is one of them.
 rule agreement:
+    """How far the judges of a study agree with each other, and with the oracle where it is one of them."""
     input:
         judgements=verdict_files,
         completions=judged_responses,

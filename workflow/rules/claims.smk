@@ -1,5 +1,5 @@
-# The questions of the study, answered in words and figures by its first judge.
 rule claims:
+    """The study's questions, answered in words and figures by its first judge."""
     input:
         bases=of_combinations("results/{model}/combinations/{combination}/basis.safetensors"),
         scores=of_combinations("results/{model}/combinations/{combination}/scores.json"),

@@ -1,5 +1,6 @@
-# Responses of every combination to one set of test prompts: one job, one model load, unless it is shared out.
+# One job, one model load, unless it is shared out.
 rule completions:
+    """Responses of every combination to one set of test prompts."""
     input:
         model="results/{model}/model.json",
         fetched=ancient(model_fetched),

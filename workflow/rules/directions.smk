@@ -1,5 +1,6 @@
 # Candidate directions, and how well each bypasses and induces refusal.
 rule activations:
+    """Mean residual stream of harmful and harmless train prompts, by position and layer."""
     input:
         model="results/{model}/model.json",
         fetched=ancient(model_fetched),
@@ -27,6 +28,7 @@ rule activations:
 
 
 rule directions:
+    """Candidate directions: differences of these means."""
     input:
         "results/{model}/activations.safetensors",
     output:
@@ -45,6 +47,7 @@ rule directions:
 
 
 rule scores:
+    """The sweep: how well each candidate bypasses and induces refusal on val prompts, and its KL."""
     input:
         model="results/{model}/model.json",
         fetched=ancient(model_fetched),

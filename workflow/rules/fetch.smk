@@ -1,5 +1,6 @@
 # What comes from elsewhere, brought here where snakemake runs: jobs need no network.
 rule fetch:
+    """A published prompt set, from its repository or a mirror, checked by hash."""
     input:
         "data/published.csv",
     output:
@@ -19,6 +20,7 @@ rule fetch:
 
 # Into HF_HOME. Not made again for other code: its files are known by their commit.
 rule weights:
+    """The files of a model of the hub, into HF_HOME."""
     output:
         "resources/hub/{repository}@{revision}.json",
     log:

@@ -1,5 +1,6 @@
 # Judges are checked first; each then judges all responses to a set of prompts.
 rule judge:
+    """Checks a judge before other work: its settings, its key, its model."""
     output:
         "results/{model}/judges/{judge}.json",
     log:
@@ -21,6 +22,7 @@ rule judge:
 
 # By rule or by a service: light, and where the network is, so not on a node of a cluster.
 rule judgements:
+    """A judge's verdicts on all responses to one set of test prompts."""
     input:
         checked="results/{model}/judges/{judge}.json",
         judge="config/judges/{judge}.yaml",

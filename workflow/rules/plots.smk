@@ -1,5 +1,5 @@
-# What the tables show, as figures: drawn from them alone.
 rule plots:
+    """Figures of the tables, drawn from them alone, with captions."""
     input:
         summary="results/{model}/summary.csv",
         ranking="results/{model}/ranking.csv",

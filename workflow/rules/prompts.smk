@@ -1,5 +1,6 @@
 # Prompts: train and val are filtered by the model's refusal score, test is not.
 rule prompts:
+    """Train and val prompts, drawn, then filtered by the model's refusal score."""
     input:
         model="results/{model}/model.json",
         fetched=ancient(model_fetched),
@@ -36,6 +37,7 @@ rule prompts:
 
 
 rule test_prompts:
+    """A set of test prompts, drawn; the model has no say in which."""
     input:
         prompts=test_file,
         before=drawn_before,

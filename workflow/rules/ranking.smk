@@ -1,5 +1,6 @@
 # Filters and ranks, then what each combination of ranks does.
 rule conditional_scores:
+    """The second sweep of ranking mode `conditional`: bypass while the candidates taken before are ablated too."""
     input:
         model="results/{model}/model.json",
         fetched=ancient(model_fetched),
@@ -31,6 +32,7 @@ rule conditional_scores:
 
 
 rule ranking:
+    """Filters the candidates and gives those left their ranks."""
     input:
         model="results/{model}/model.json",
         scores="results/{model}/candidate_scores.csv",
@@ -62,6 +64,7 @@ rule ranking:
 
 
 rule bases:
+    """What each combination of ranks ablates or adds."""
     input:
         top="results/{model}/top_directions.safetensors",
         directions="results/{model}/directions.safetensors",

@@ -1,5 +1,6 @@
 # Pages to read and to hand on: one of each study, and one of several models.
 rule report:
+    """The page of a study, results/MODEL/report.html: the answer, plots, every combination and response."""
     input:
         page_files(),
         claims="results/{model}/claims.json",
@@ -32,6 +33,7 @@ rule report:
 
 
 rule compare:
+    """A page of several models side by side."""
     input:
         page_files(),
         [

@@ -1,5 +1,5 @@
-# The table that answers the question, and the same in words.
 rule summary:
+    """The table, a row per combination, and the same in words."""
     input:
         bases=of_combinations("results/{model}/combinations/{combination}/basis.safetensors"),
         scores=of_combinations("results/{model}/combinations/{combination}/scores.json"),

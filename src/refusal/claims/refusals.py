@@ -216,9 +216,9 @@ def beats_control(measured: Measured, size: int, kind: str) -> Found:
     }
     draws = f"{len(controls)} {kind} draw{'s' * (len(controls) > 1)}"
     words = (
-        f"Beside {name}, the nearest of {draws} of its size leaves {100 * figures['estimate']:+.1f} points of refusals"
-        f" (95% {100 * figures['low']:+.1f} to {100 * highest:+.1f}; largest exact McNemar p = {figures['p']:.2g}). It"
-        " stands for these draws."
+        f"The nearest of {draws} of its size leaves {100 * figures['estimate']:.1f} points more refusals than {name}"
+        f" (95% {100 * figures['low']:.1f} to {100 * highest:.1f}; largest exact McNemar p = {figures['p']:.2g}). The"
+        " answer is about these draws."
     )
     if kind == "shuffled":
         words += (
