@@ -28,7 +28,7 @@ POSITIONS = 5
 
 
 def main(args):
-    config = _config(file.resolve() for file in args.configfile)
+    config = _config([file.resolve() for file in args.configfile], args.config)
     os.chdir(ROOT)  # what a study names, it names from here
     names = combination_ids(config)
     studies = [read_study(config, name) for name in args.model or config["models"]]
@@ -58,13 +58,19 @@ def main(args):
         sys.exit(1)
 
 
-def _config(overlays):
-    """config.yaml with overlays, merged as Snakemake does."""
+def _config(overlays, values):
+    """config.yaml with overlays and single values, read and merged as Snakemake does."""
     config = read_yaml(ROOT / "config" / "config.yaml")
-    for file in overlays:
-        from snakemake.utils import update_config  # a second to import
+    if overlays or values:
+        from snakemake.cli import parse_config  # a second to import
+        from snakemake.utils import update_config
 
-        update_config(config, read_yaml(file))
+        try:
+            over = parse_config(values)
+        except ValueError as error:
+            raise UserError(f"--config {' '.join(values)}: {error}") from None
+        for changes in (*map(read_yaml, overlays), over):
+            update_config(config, changes)
     return config
 
 
@@ -142,7 +148,8 @@ def _expected(study, names, sizes, cards):
     whole = [doctor.duration(part) for part in estimate.together(spans.values())]
     rows = [("expected", "at least", "about", "at most", "took last"), *rows, ("all", *whole, "")]
     rates = f"{gauge.wide / 1e9:,.0f} and {gauge.narrow / 1e9:,.0f} GFLOP/s, {gauge.bandwidth / 1e9:,.0f} GB/s"
-    return [doctor.table(rows), f"On {gauge.device}, at {rates} measured now."]
+    said = [doctor.table(rows), f"On {gauge.device}, at {rates} measured now."]
+    return [*said, "Took last: with the settings that it had then."] if any(took.values()) else said
 
 
 def _took(name, stage):
@@ -174,6 +181,7 @@ def parser():
     made.add_argument(
         "--configfile", type=Path, nargs="+", default=[], help="overlays of config.yaml, as for snakemake"
     )
+    made.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="single values, as for snakemake")
     yes_or_no = {"action": argparse.BooleanOptionalAction, "default": True}
     made.add_argument("--network", **yes_or_no, help="ask the hub and other hosts, some seconds at most")
     made.add_argument("--times", **yes_or_no, help="gauge this device, and estimate times by it")

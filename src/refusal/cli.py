@@ -169,6 +169,8 @@ def _system_error(error: Exception) -> int | None:
 
 def _configure_logging(path: Path | None) -> None:
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    # it writes there itself, each line twice otherwise
+    handlers[0].addFilter(lambda record: not record.name.startswith("huggingface_hub."))
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(path, mode="w"))

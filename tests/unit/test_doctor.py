@@ -9,6 +9,7 @@ from conftest import script
 from refusal import doctor
 from refusal.checking import read_yaml
 from refusal.doctor import GIB, Card, Found
+from refusal.errors import UserError
 from refusal.study import read_study
 
 ROOT = Path(__file__).parents[2]
@@ -181,6 +182,14 @@ class TestScript:
         assert said.splitlines()[-1].startswith("On c")
         for stage in ("prompts", "completions_harmful", "loss", "the rest", "all"):
             assert f"\n{stage} " in said
+
+    def test_values_on_the_command_line_as_for_snakemake(self, capsys, monkeypatch, tmp_path):
+        monkeypatch.chdir(ROOT)
+        (tmp_path / "over.yaml").write_text("prompts: {counts: {test: 50}}\n")
+        flags = ["--model", "tiny", "--no-times", "--configfile", str(tmp_path / "over.yaml"), "--config"]
+        assert "19 combinations, 2,850 responses" in self.run(capsys, *flags, "combinations=[singles]", "seed=1")[1]
+        with pytest.raises(UserError, match=r"--config seed: .*name=value"):
+            self.run(capsys, *flags, "seed")
 
     def test_a_study_that_cannot(self, capsys, monkeypatch, tmp_path):
         monkeypatch.chdir(ROOT)
