@@ -8,7 +8,7 @@ from refusal.artifacts import read_tensors, write_json, write_tensors
 from refusal.cache import content, held
 from refusal.errors import UserError
 from refusal.provenance import Spec, stamp
-from refusal.talk.finished import figures, of_model, of_place
+from refusal.talk.finished import Figures, figures, of_model, of_place
 
 BASIS = "combinations/none/basis.safetensors"
 COMMAND = f"snakemake --cores 1 results/{{}}/{BASIS}"
@@ -126,15 +126,15 @@ def test_made_from_others_than_those_that_are_there_now(at):
 
 def test_figures_of_the_first_judge(at):
     study = of_model("one", at, at.parent)
-    assert figures(study) == {}
+    assert figures(study) == Figures("", {})
     (at / "one" / "summary.csv").write_text(
-        "combination,bypass,kl,harmful_a_refusal_rate,harmful_n,harmful_b_refusal_rate,ce_text,ce_text_delta\n"
-        "none,1.5,-1e-9,1.0,24,0.5,2.0,-0.0\n0-2,-3.25,,0.25,24,0.5,2.0,0.0125\n"
+        "combination,bypass,kl,harmful_a_refusal_rate,harmful_a_refusal_low,harmful_a_refusal_high,harmful_n,"
+        "harmful_b_refusal_rate,ce_text,ce_text_delta,ce_text_delta_low,ce_text_delta_high\n"
+        "none,1.5,-1e-9,1.0,0.86,1.0,24,0.5,2.0,-0.0,,\n0-2,-3.25,,0.25,0.1,0.4,24,0.5,2.0,0.0125,0.01,0.02\n"
     )
-    assert figures(study) == {
-        "none": {"bypass": "1.50", "KL": "0.000", "harmful refused": "100%", "CE text": "+0.000"},
-        "0-2": {"bypass": "-3.25", "KL": "", "harmful refused": "25%", "CE text": "+0.013"},
-    }
+    none = {"bypass": "1.50", "KL": "0.000", "harmful refused": "100% (86% to 100%)", "CE text": "+0.000"}
+    some = {"bypass": "-3.25", "KL": "", "harmful refused": "25% (10% to 40%)", "CE text": "+0.013 (+0.010 to +0.020)"}
+    assert figures(study) == Figures("refused: by a, n = 24", {"none": none, "0-2": some})
 
 
 def test_figures_of_other_ranks_are_not_shown(at):
@@ -146,8 +146,8 @@ def test_figures_of_other_ranks_are_not_shown(at):
         for name in names
     }
     stamp(folder / "summary.csv", Spec("summary", "", {}), used)
-    assert figures(study) == {"0-2": {"bypass": "-3.25", "KL": "0.500"}}
+    assert figures(study) == Figures("", {"0-2": {"bypass": "-3.25", "KL": "0.500"}})
     (folder / "combinations/random-k2-s0/basis.safetensors").unlink()  # no longer in the study
-    assert figures(study) == {"0-2": {"bypass": "-3.25", "KL": "0.500"}}
+    assert figures(study) == Figures("", {"0-2": {"bypass": "-3.25", "KL": "0.500"}})
     (folder / "combinations/0-2/basis.safetensors").write_bytes(b"of other ranks")
-    assert figures(study) == {}
+    assert figures(study) == Figures("", {})

@@ -6,16 +6,21 @@ from types import SimpleNamespace
 import pytest
 
 from refusal.errors import UserError
+from refusal.talk.finished import Figures
 from refusal.talk.turns import Reply, Turn
 from refusal.talk.web_page import _choices, _conversation, _table, page
 
-MEASURED = {
-    "none": {"harmful refused": "100%", "harmless refused": "0%", "KL": "0.000"},
-    "0": {"harmful refused": "39%", "harmless refused": "", "KL": "0.004"},
-    "0-1": {"harmful refused": "0%", "harmless refused": "1%", "KL": "0.005"},
-    "random-k1-s0": {"harmful refused": "100%", "harmless refused": "0%", "KL": "0.001"},
-    "add-0": {"harmful refused": "100%", "harmless refused": "99%", "KL": "9.000"},
-}
+MEASURED = Figures(
+    "refused: by a, n = 100",
+    {
+        "none": {"harmful refused": "100% (96% to 100%)", "harmless refused": "0%", "KL": "0.000"},
+        "0": {"harmful refused": "39% (30% to 49%)", "harmless refused": "", "KL": "0.004"},
+        "0-1": {"harmful refused": "0%", "harmless refused": "1%", "KL": "0.005"},
+        "random-k1-s0": {"harmful refused": "100%", "harmless refused": "0%", "KL": "0.001"},
+        "add-0": {"harmful refused": "100%", "harmless refused": "99%", "KL": "9.000"},
+    },
+)
+NONE = Figures("", {})
 STUDY = SimpleNamespace(ranked=SimpleNamespace(candidates=[{}] * 3))
 
 
@@ -47,14 +52,20 @@ def test_choices():
         ("0-1: 0% harmful refused, 1% harmless refused", "0-1"),
         ("add-0: 100% harmful refused, 99% harmless refused", "add-0"),
     ]
-    assert _choices(STUDY, {}) == [(name, name) for name in ("none", "0", "1", "2")]
+    assert _choices(STUDY, NONE) == [(name, name) for name in ("none", "0", "1", "2")]
 
 
 def test_figures():
-    assert _table({}, "0") == '<div class="figures">The study has no summary of these ranks yet.</div>'
-    assert "<tr><td>0</td><td>39%</td><td></td><td>0.004</td></tr>" in _table(MEASURED, "0")
-    assert '<tr><td>0-2</td><td colspan="3">not measured by the study</td></tr>' in _table(MEASURED, "0-2")
-    assert _table(MEASURED, "none").count("<tr>") == 2
+    assert _table(NONE, "0") == '<div class="figures">The study has no summary of these ranks yet.</div>'
+    said = _table(MEASURED, "0")
+    assert (
+        "<caption>the study&#x27;s figures (95%); refused: by a, n = 100</caption><tr><th></th><th>none</th><th>0</th>"
+        in said
+    )
+    assert "<tr><td>harmful refused</td><td>100% (96% to 100%)</td><td>39% (30% to 49%)</td></tr>" in said
+    assert "<tr><td>harmless refused</td><td>0%</td><td></td></tr>" in said
+    assert "<th>none</th><th>0-2: not measured by the study</th>" in _table(MEASURED, "0-2")
+    assert _table(MEASURED, "none").count("<th>") == 2
 
 
 def test_without_gradio(monkeypatch):

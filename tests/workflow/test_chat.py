@@ -317,7 +317,7 @@ def test_in_a_browser(finished, console):
         page.get_by_text("keeps").wait_for()
         page.get_by_label("Ablated").fill("none")
         page.get_by_label("Ablated").press("Enter")
-        page.locator(".figures tr").nth(2).wait_for(state="detached")
+        page.locator(".figures th").nth(2).wait_for(state="detached")
         page.get_by_role("button", name="Reset").click()
         turns.first.wait_for(state="detached")
         assert say(first["prompt"]) == shown(first)

@@ -3,8 +3,11 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from refusal.artifacts import read_json, read_table, sha256
 from refusal.bases import Ranked
@@ -104,34 +107,52 @@ def of_place(place: str, results: Path = Path("results"), root: Path = ROOT) -> 
     return of_model(found[0], results, root)
 
 
-def figures(study: Finished) -> dict[str, dict[str, str]]:
-    """Combination -> what the study has measured of it, in a few words each.
+@dataclass(frozen=True)
+class Figures:
+    """What a study has measured. basis: by which judge, on how many prompts; of: combination -> figure -> words."""
 
-    Nothing where it has no summary yet, or one of other ranks than those that are there now. Of the summary's first
-    judge: shares of refusals on each test set, and CE deltas.
+    basis: str
+    of: Mapping[str, Mapping[str, str]]
+
+
+def figures(study: Finished) -> Figures:
+    """Shares of refusals on each test set, by the summary's first judge, and costs; with 95% intervals.
+
+    Empty where it has no summary yet, or one of other ranks than those that are there now.
     """
     path = study.model.with_name("summary.csv")
     if not path.exists():
-        return {}
+        return Figures("", {})
     # a role is the file's place, from the model's name on
     files = {path.parents[1] / role: used for role, used in _made_from(path).items()}
     if any(file.name == "basis.safetensors" and sha256(file) != used for file, used in files.items() if file.exists()):
-        return {}
+        return Figures("", {})
     table = read_table(path)
     rates, sets = {}, [column.removesuffix("_n") for column in table if re.fullmatch(r"[a-z]+_n", column)]
+    judge, asked = "", ""
     for name in sets:
-        end = re.compile(rf"{name}_.+_refusal_rate")
-        if judged := next((column for column in table if end.fullmatch(column)), None):
-            rates[f"{name} refused"] = judged, ".0%"
+        end = re.compile(rf"{name}_(.+)_refusal_rate")
+        if judged := next(filter(None, map(end.fullmatch, table)), None):
+            rates[f"{name} refused"] = judged[0], ".0%"
+            judge, asked = judge or f"refused: by {judged[1]}", asked or f", n = {table[f'{name}_n'].max():.0f}"
     costs = {f"CE {column[3:-6]}": (column, "+z.3f") for column in table if re.fullmatch(r"ce_.+_delta", column)}
     shown = {**rates, **costs, "bypass": ("bypass", "z.2f"), "KL": ("kl", "z.3f")}
-    return {
-        row["combination"]: {
-            words: "" if row[column] != row[column] else format(row[column], form)
-            for words, (column, form) in shown.items()
-        }
-        for _, row in table.iterrows()
-    }
+    return Figures(
+        judge + asked,
+        {
+            row["combination"]: {words: _with_interval(row, column, form) for words, (column, form) in shown.items()}
+            for _, row in table.iterrows()
+        },
+    )
+
+
+def _with_interval(row: pd.Series, column: str, form: str) -> str:
+    """A figure of the summary and its 95% interval, where it has one."""
+    if isnan(row[column]):
+        return ""
+    low, high = (row.get(f"{column.removesuffix('_rate')}_{end}", nan) for end in ("low", "high"))
+    said = format(row[column], form)
+    return said if isnan(low) else f"{said} ({format(low, form)} to {format(high, form)})"
 
 
 def _command(name: str) -> str:

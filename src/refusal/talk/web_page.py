@@ -1,13 +1,13 @@
 """The chat as a page: baseline and ablated side by side, with what the study has measured of the combination."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import Any
 
 from refusal.combinations import BASELINE, CONTROLS, parse
 from refusal.errors import UserError
-from refusal.talk.finished import Finished, figures
+from refusal.talk.finished import Figures, Finished, figures
 from refusal.talk.session import ENDINGS, Talk
 from refusal.talk.turns import Reply, Turn
 
@@ -24,6 +24,7 @@ footer {display: none !important}
 .figures {overflow-x: auto; contain: inline-size; font-variant-numeric: tabular-nums; font-size: 0.85rem}
 .figures table, .figures tr, .figures td, .figures th {border: 0 !important}
 .figures table {width: 100%}
+.figures caption {text-align: left; color: var(--body-text-color-subdued)}
 .figures th, .figures td {padding: 0.15rem 0 0.15rem 1rem !important; text-align: right; white-space: nowrap}
 .figures th {font-weight: 400; color: var(--body-text-color-subdued)}
 .figures :is(th, td):first-child {text-align: left; padding-left: 0 !important}
@@ -168,29 +169,32 @@ def _gradio() -> Any:
     return gradio
 
 
-def _choices(study: Finished, measured: Mapping[str, Mapping[str, str]]) -> list[tuple[str, str]]:
+def _choices(study: Finished, measured: Figures) -> list[tuple[str, str]]:
     """Label and id of the baseline, of every rank, and of what else the study has ablated or added."""
     ids = [BASELINE, *map(str, range(len(study.ranked.candidates)))]
-    ids += [name for name in measured if name not in ids and parse(name).kind not in CONTROLS]
+    ids += [name for name in measured.of if name not in ids and parse(name).kind not in CONTROLS]
 
     def label(name: str) -> str:
-        said = [f"{cell} {words}" for words, cell in measured.get(name, {}).items() if cell and words in _BESIDE]
+        known = measured.of.get(name, {})
+        said = [f"{known[words].split(' (')[0]} {words}" for words in _BESIDE if known.get(words)]
         return ", ".join([f"{name}: {said[0]}", *said[1:]]) if said else name
 
     return [(label(name), name) for name in ids]
 
 
-def _table(measured: Mapping[str, Mapping[str, str]], combination: str) -> str:
-    """The study's figures of the baseline and a combination."""
-    if not measured:
+def _table(measured: Figures, combination: str) -> str:
+    """The study's figures of the baseline and a combination, a row each."""
+    if not measured.of:
         return '<div class="figures">The study has no summary of these ranks yet.</div>'
-    heads = "".join(f"<th>{escape(words)}</th>" for words in measured[BASELINE])
+    shown = {name: measured.of.get(name, {}) for name in (BASELINE, combination)}
+    heads = [f"<th>{name}{'' if known else ': not measured by the study'}</th>" for name, known in shown.items()]
     rows = []
-    for name in dict.fromkeys([BASELINE, combination]):
-        cells = "".join(f"<td>{escape(cell)}</td>" for cell in measured.get(name, {}).values())
-        missing = f'<td colspan="{len(measured[BASELINE])}">not measured by the study</td>'
-        rows.append(f"<tr><td>{name}</td>{cells or missing}</tr>")
-    return f'<div class="figures"><table><tr><th>the study\'s figures</th>{heads}</tr>{"".join(rows)}</table></div>'
+    for words in shown[BASELINE]:
+        cells = "".join(f"<td>{escape(known.get(words, ''))}</td>" for known in shown.values())
+        rows.append(f"<tr><td>{escape(words)}</td>{cells}</tr>")
+    basis = escape(f"the study's figures (95%); {measured.basis}".removesuffix("; "))
+    table = f"<caption>{basis}</caption><tr><th></th>{''.join(heads)}</tr>{''.join(rows)}"
+    return f'<div class="figures"><table>{table}</table></div>'
 
 
 def _conversation(turns: Sequence[Turn]) -> str:
