@@ -24,8 +24,8 @@ footer {display: none !important}
 .figures {overflow-x: auto; contain: inline-size; font-variant-numeric: tabular-nums; font-size: 0.85rem}
 .figures table, .figures tr, .figures td, .figures th {border: 0 !important}
 .figures table {width: 100%}
-.figures caption {text-align: left; color: var(--body-text-color-subdued)}
-.figures th, .figures td {padding: 0.15rem 0 0.15rem 1rem !important; text-align: right; white-space: nowrap}
+.figures caption {text-align: left; white-space: normal; color: var(--body-text-color-subdued)}
+.figures th, .figures td {padding: 0.15rem 0 0.15rem 1rem !important; text-align: right; vertical-align: top}
 .figures th {font-weight: 400; color: var(--body-text-color-subdued)}
 .figures :is(th, td):first-child {text-align: left; padding-left: 0 !important}
 .turns {height: calc(100dvh - 28rem); min-height: 20rem; overflow-y: auto; overflow-anchor: none;
