@@ -20,7 +20,8 @@ def main(args):
             ranked.check(combination)
         except UserError as error:
             raise UserError(
-                f"combinations: {error}: lower ranking.top, name other ranks, or loosen the filters of `ranking`"
+                f"combinations: {error}: lower ranking.top or controls.sizes, name other ranks, or loosen the filters"
+                " of `ranking`"
             ) from None
     made = [ranked.tensors(combination) for combination in combinations]
     inputs = {"top_directions": args.top_directions} | ({"directions": args.directions} if args.directions else {})

@@ -27,8 +27,13 @@ class Ranked:
         self._path, self._top, self._directions = top_directions, tensors["directions"], directions
 
     def check(self, combination: Combination) -> None:
-        """Raises: UserError, ranks that are not there; the remedy is the caller's to say."""
-        count = len(self.candidates)
+        """Raises: UserError, ranks that are not there, or as many directions as the stream is wide.
+
+        The remedy is the caller's to say.
+        """
+        count, width = len(self.candidates), self._top.shape[1]
+        if combination.size >= width:
+            raise UserError(f'"{combination.id}": leaves nothing of the residual stream, which is {width} wide')
         if combination.ranks and max(combination.ranks) >= count:
             raise UserError(f'"{combination.id}": {self._path} keeps {count} candidates (ranks 0-{count - 1})')
 

@@ -68,6 +68,9 @@ def test_ranks_that_are_not_there(at):
     assert (
         said == f'"0-9": {at / "one" / "top_directions.safetensors"} keeps 3 candidates (ranks 0-2): name other ranks'
     )
+    said = refused(study.combination, "random-k8-s0")
+    assert said == '"random-k8-s0": leaves nothing of the residual stream, which is 8 wide: name other ranks'
+    assert study.combination("random-k7-s0").size == 7
     assert refused(study.combination, "best").startswith('"best" is no combination: write ranks joined by "-"')
 
 

@@ -200,8 +200,8 @@ class TestRankingAndBases:
         with pytest.raises(UserError) as caught:
             self.bases(ranked, "0-9")
         assert str(caught.value) == (
-            f'combinations: "0-9": {ranked / "top.safetensors"} keeps 2 candidates (ranks 0-1): lower ranking.top,'
-            " name other ranks, or loosen the filters of `ranking`"
+            f'combinations: "0-9": {ranked / "top.safetensors"} keeps 2 candidates (ranks 0-1): lower ranking.top or'
+            " controls.sizes, name other ranks, or loosen the filters of `ranking`"
         )
         assert not (ranked / "combinations").exists()
 

@@ -160,4 +160,4 @@ def test_more_ranks_than_candidates_names_the_remedy(checkout):
     said = checkout.snakemake("results/tiny/summary.csv", ok=False)
     (line,) = errors(said)
     assert '"0-99": results/tiny/top_directions.safetensors keeps' in line
-    assert "lower ranking.top, name other ranks, or loosen the filters" in line
+    assert "lower ranking.top or controls.sizes, name other ranks, or loosen the filters" in line
