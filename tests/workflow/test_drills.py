@@ -20,7 +20,8 @@ TINY = "results/tiny"
 SUMMARY = f"{TINY}/summary.csv"
 STAGES = {
     *("model", "judge", "test_prompts", "prompts", "corpus", "activations", "directions", "scores", "ranking", "bases"),
-    *("completions", "combination_scores", "judgements", "loss", "summary", "claims", "agreement"),
+    *("completions", "combination_scores", "judgements", "loss", "summary", "claims", "agreement", "metrics"),
+    *("plots", "report"),
 }
 
 KILLER = """
@@ -87,7 +88,7 @@ def test_every_stage_is_killed_once(checkout):
     shutil.rmtree(checkout.folder / TINY)
     (checkout.folder / "sitecustomize.py").write_text(KILLER)
     (checkout.folder / "killed").mkdir()
-    wanted = [f"{TINY}/{name}" for name in ("summary.csv", "claims.json", "agreement.csv")]
+    wanted = [f"{TINY}/{name}" for name in ("summary.csv", "metrics.json", "report.html")]
     # a retry is what the next run would do, without its start
     said = checkout.snakemake("--retries", "1", "--", *wanted)
     assert {path.name for path in (checkout.folder / "killed").iterdir()} == STAGES
