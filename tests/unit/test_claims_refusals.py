@@ -127,6 +127,19 @@ class TestPairBetter:
         """Of 50: six fewer is the least that the exact test sees; two fewer are surely less than a tenth."""
         assert answers(study(**{"0-2": of("0-2", refused, -6.0)}), "pair_better") == answer
 
+    @pytest.mark.parametrize(("left", "none_left"), [(0, True), (4, True), (5, False), (50, False)])
+    def test_no_says_whether_any_pair_could_have_been_better(self, left, none_left):
+        """Of 100: none is surely less than a tenth fewer than four, and not surely than five."""
+        found = asked(study(**{"0": of("0", left, -2.0), "0-2": of("0-2", left, -6.0)}), "pair_better")
+        assert found["answer"] == "no"
+        assert found["figures"]["room"] == pytest.approx(wilson(left, N)[1])
+        assert " Surely less than 10 points fewer counts as no better." in found["words"]
+        said = (
+            " 0 leaves so few refusals that no pair could do more than that: none is needed, which is not to say that a"
+            " second direction does nothing."
+        )
+        assert found["words"].endswith(said) == none_left
+
     @pytest.mark.parametrize(("other", "answer"), [(8, "yes"), (7, "undecided"), (2, "undecided"), (0, "undecided")])
     def test_better_than_the_best_single_on_test_too(self, other, answer):
         """Val chose a single that leaves 50; another one leaves as few as the pair, or nearly."""

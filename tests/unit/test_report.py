@@ -61,6 +61,16 @@ def test_conclusion_says_what_the_claims_say():
     assert concluded().hardly is None
 
 
+def test_conclusion_tells_no_better_from_no_room_to_be_better():
+    """The pair chosen on val is no better: because it is not, or because next to nothing is left to remove."""
+    assert concluded(**{"0-2": evidence.of("0-2", 50, -6.0)}).headline == (
+        "One direction is not enough; the pair 0-2 does no better than the best single, 0."
+    )
+    assert concluded(**{"0": evidence.of("0", 2, -2.0)}).headline == (
+        "One direction is enough; the best single, 0, leaves too few refusals for any pair to do much better."
+    )
+
+
 def test_conclusion_of_a_model_that_hardly_refuses_says_so_and_no_more():
     found = concluded(none=evidence.of("none", 5, 5.0))
     assert found.headline == "No answer: this model hardly refuses by itself."
@@ -91,7 +101,10 @@ def test_conclusion_says_which_controls_do_as_well():
 def test_every_conclusion_is_a_sentence(one, pair):
     found = {"refuses": "undecided", "one_direction": one, "pair_better": pair, "top_two": "not measurable"}
     rests = {"combinations": [] if pair == "not measurable" else ["0", "0-2"]}
-    said = conclude([{"claim": name, "answer": answer, "rests_on": rests} for name, answer in found.items()])
+    figures = {"room": 0.6, "margin": 0.1}
+    said = conclude(
+        [{"claim": name, "answer": answer, "rests_on": rests, "figures": figures} for name, answer in found.items()]
+    )
     assert re.fullmatch(r"[A-Z][^{}.]*\.", said.headline)
 
 

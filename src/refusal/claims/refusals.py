@@ -16,6 +16,7 @@ from refusal.statistics import (
     mcnemar_exact,
     optimism,
     paired_difference,
+    wilson,
 )
 
 COPIES = 0.9
@@ -65,6 +66,8 @@ def pair_better(measured: Measured) -> Found:
         )
     if figures["not_compared"]:
         words += f" No prompt has a valid verdict under both the pair and {', '.join(figures['not_compared'])}."
+    # what the best single leaves at most: a pair that left nothing would be better by no more
+    room = wilson(figures["reference_refused"], figures["n"])[1]
     if answer == "no" and not measured.cosine(pair) < COPIES:
         answer = "undecided"
         if isnan(measured.cosine(pair)):
@@ -73,7 +76,15 @@ def pair_better(measured: Measured) -> Found:
             words += (
                 f" This pair is of near-copies (|cosine| at least {COPIES}), which is no test of a second direction."
             )
+    elif answer == "no":
+        words += f" Surely less than {100 * MARGIN:.0f} points fewer counts as no better."
+        if room < MARGIN:
+            words += (
+                f" {single} leaves so few refusals that no pair could do more than that: none is needed, which is not"
+                " to say that a second direction does nothing."
+            )
     figures |= {
+        "room": room,
         "cosine": measured.cosine(pair),
         "pairs": len(measured.pairs),
         "distinct_pairs": sum(measured.cosine(name) < COPIES for name in measured.pairs),

@@ -14,7 +14,8 @@ _ONE = {
 }
 _PAIR = {
     "yes": "the pair {pair} leaves fewer refusals than the best single, {single}",
-    "no": "a pair does no better than the best single",
+    "no": "the pair {pair} does no better than the best single, {single}",
+    "no room": "the best single, {single}, leaves too few refusals for any pair to do much better",
     "undecided": "whether a pair does better is undecided",
     "not measurable": "whether a pair does better could not be measured",
 }
@@ -49,7 +50,10 @@ def conclude(claims: Sequence[Mapping[str, Any]]) -> Conclusion:
     names = dict(zip(("single", "pair"), pair["rests_on"]["combinations"], strict=False))
     # "not enough: the pair ... leaves fewer" is one thought, the others are two
     joint = ": " if (one["answer"], pair["answer"]) == ("no", "yes") else "; "
-    headline = f"{_ONE[one['answer']]}{joint}{_PAIR[pair['answer']].format(**names)}."
+    told = pair["answer"]
+    if told == "no" and pair["figures"]["room"] < pair["figures"]["margin"]:
+        told = "no room"
+    headline = f"{_ONE[one['answer']]}{joint}{_PAIR[told].format(**names)}."
     if pair["answer"] == "yes" and top["answer"] in _TOP_TWO:
         headline += f" {_TOP_TWO[top['answer']]}"
     # what does no better than a control of its size is no finding, however few refusals it leaves
