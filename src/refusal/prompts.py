@@ -68,7 +68,9 @@ def without(prompts: Sequence[dict], others: Iterable[dict]) -> list[dict]:
 
 
 def unlike(prompts: Sequence[dict], others: Iterable[dict], most: float) -> list[dict]:
-    """Prompts that are no paraphrases of any of `others`: the words shared with it are less than `most` of all of both.
+    """Prompts that reword none of `others`: the words shared with it are less than `most` of all of both.
+
+    The same deed in other words, or at greater length, stays.
 
     Shares: of two sets of words (case, order and repetition aside), common ones by all (Jaccard 1901); 1 with `most` 1
     leaves out the same words alone.
