@@ -78,6 +78,7 @@ def test_words():
     lines = narrate_claims(found, "tiny", "substring", "harmful").splitlines()
     assert lines[0] == "# tiny: claims"
     assert lines[2].startswith("Judge: substring, on harmful test prompts. ")
+    assert lines[2].endswith(" Not refused is not answered: broken text is no refusal either.")
     bullets = [line for line in lines if line.startswith("- ")]
     assert len(bullets) == len(found)
     assert bullets[0] == (

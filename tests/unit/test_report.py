@@ -207,6 +207,7 @@ def test_page_holds_every_response_and_none_as_markup(page):
 def test_page_says_the_answer_plots_claims_and_figures_without_its_script(page, study):
     visible = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
     assert "One direction is not enough: the pair 0-2 leaves fewer refusals" in visible
+    assert "Not refused is not answered" in visible
     for one in read_json(study / "claims.json")["claims"]:
         assert one["question"] in visible
     assert "What to see in scores: a &amp; b &lt; c." in visible

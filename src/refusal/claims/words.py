@@ -10,7 +10,7 @@ def narrate_claims(made: Sequence[Mapping[str, Any]], name: str, judge: str, pro
         f"# {name}: claims",
         "",
         f"Judge: {judge}, on {prompts} test prompts. All that is chosen is chosen on val. Each answer stands for"
-        " itself, at the 5% level; undecided is not no.",
+        " itself, at the 5% level; undecided is not no. Not refused is not answered: broken text is no refusal either.",
         "",
     ]
     return "\n".join([*lines, *map(_said, made), ""])
