@@ -1,5 +1,6 @@
 """What a machine has of what a study needs, each by itself: ok, warn or missing, with what to do."""
 
+import re
 from importlib import metadata
 from pathlib import Path
 
@@ -174,12 +175,19 @@ class TestScript:
             code = error.code
         return code, capsys.readouterr().out
 
-    def test_a_study_that_can_start(self, capsys, monkeypatch, tmp_path):
+    @pytest.mark.parametrize("loss", [None, 36000.0])
+    def test_a_study_that_can_start(self, capsys, monkeypatch, loss):
         monkeypatch.chdir(ROOT)
+        jobs = [] if loss is None else [{"job": "loss", "seconds": loss}]
+        monkeypatch.setattr("refusal.report.origins.times", lambda folder: jobs)
         code, said = self.run(capsys, "--model", "tiny")
         assert code == 0
         assert "29 combinations, 8,700 responses; from nothing:" in said
-        assert said.splitlines()[-1].startswith("On c")
+        assert ("Took last: with the settings that it had then." in said) == bool(jobs)
+        assert [line.split()[-2:] == ["10.0", "h"] for line in said.splitlines() if line.startswith("loss ")] == [
+            bool(jobs)
+        ]
+        assert re.search(r"^On c.* measured now\.$", said, re.MULTILINE)
         for stage in ("prompts", "completions_harmful", "loss", "the rest", "all"):
             assert f"\n{stage} " in said
 
