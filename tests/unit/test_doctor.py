@@ -3,11 +3,12 @@
 import re
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import script
 
-from refusal import doctor
+from refusal import doctor, hub
 from refusal.checking import read_yaml
 from refusal.doctor import GIB, Card, Found
 from refusal.errors import UserError
@@ -190,6 +191,15 @@ class TestScript:
         assert re.search(r"^On c.* measured now\.$", said, re.MULTILINE)
         for stage in ("prompts", "completions_harmful", "loss", "the rest", "all"):
             assert f"\n{stage} " in said
+
+    @pytest.mark.parametrize(("cached", "disks"), [(None, ["disk of HF_HOME", "disk"]), (Path(), ["disk"])])
+    def test_room_for_weights_that_are_to_be_downloaded(self, monkeypatch, tmp_path, cached, disks):
+        monkeypatch.setenv("HF_HOME", str(tmp_path))
+        monkeypatch.setattr(hub, "cached_weights", lambda *_: cached)
+        sizes = SimpleNamespace(weights=lambda dtype: 16e9)
+        memory, *found = script("doctor")._room(study("llama3"), ["none", "0"], sizes, [])
+        assert [memory.what, *(one.what for one in found)] == ["memory", *disks]
+        assert found[0].said.startswith(f"{tmp_path}: needs about 16.0 GB") == (cached is None)
 
     def test_values_on_the_command_line_as_for_snakemake(self, capsys, monkeypatch, tmp_path):
         monkeypatch.chdir(ROOT)

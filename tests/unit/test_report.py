@@ -352,11 +352,11 @@ def test_origins_name_stages_in_order_and_sources(tmp_path, monkeypatch):
         (tmp_path / name).write_text(name)
     run = {"dtype": "float32", "device": "cpu", "versions": {"torch": "2"}, "items": ["x"]}
     stamp(tmp_path / "first", Spec("one", "aa", {}), {"in": tmp_path / "source"}, run)
-    stamp(tmp_path / "second", Spec("two", "bb", {}), {"in": tmp_path / "first"})
+    stamp(tmp_path / "second", Spec("after", "bb", {}), {"in": tmp_path / "first"})
     found = origins([tmp_path / "second", tmp_path / "first"])
     assert [(one["stage"], one["files"], one["code"], one["runs"]) for one in found["stages"]] == [
         ("one", 1, ["aa"], ["float32, cpu, torch 2"]),
-        ("two", 1, ["bb"], []),
+        ("after", 1, ["bb"], []),
     ]
     assert [one["path"] for one in found["sources"]] == ["source"]
 
