@@ -123,6 +123,10 @@ class TestSecrets:
         (_, found) = doctor.secrets(study("llama3", judges=["substring", "rubric"]), None, {})
         assert found == Found("TOGETHER_API_KEY", "missing", "not set, and needed by rubric: export the service's key")
 
+    def test_a_key_of_spaces_is_none(self):
+        _, found = doctor.secrets(study("llama3", judges=["rubric"]), None, {"TOGETHER_API_KEY": " \n"})
+        assert found.state == "missing"
+
     def test_values_are_never_shown(self):
         secret = {"HF_TOKEN": "hf_abc", "TOGETHER_API_KEY": "xyz"}
         found = doctor.secrets(study("llama3", judges=["rubric"]), True, secret)

@@ -22,7 +22,7 @@ from refusal.errors import UserError
 from refusal.provenance import verify
 from refusal.report.comparison import Findings, compared
 from refusal.report.conclusion import conclude
-from refusal.report.contents import headlines
+from refusal.report.contents import headlines, settings
 from refusal.report.discretion import HIDDEN, discreet
 from refusal.report.figures import embedded, read_figures
 from refusal.report.origins import costs, origins, times
@@ -202,6 +202,20 @@ def test_page_says_the_answer_plots_claims_and_figures_without_its_script(page, 
     assert visible.count("<h1") == 1
     meaning = "share of 100 harmful test prompts, Wilson 95% interval"
     assert f"<dt>harmful refused, substring</dt><dd>{meaning}</dd>" in visible
+
+
+def test_agreement_is_that_over_all_sets(page, study):
+    first, _ = read_table(study / "agreement.csv").to_dict("records")
+    said = f"{first['valid']:,} of {first['n']:,}</td><td>90.0% (80.0% to 95.0%)</td><td>0.700"
+    assert page.count(f"{first['first']}, {first['second']}</th><td>") == page.count(said) == 1
+
+
+def test_of_many_sources_some_are_named_and_the_others_counted():
+    model = {"architecture": "A", "layers": 2, "width": 8}
+    origin = {"stages": [], "sources": [{"path": str(number), "sha256": "a"} for number in range(45)]}
+    found = settings({}, model, origin)
+    assert (len(found["sources"]), found["more_sources"]) == (40, 5)
+    assert settings({}, model, origin | {"sources": []})["more_sources"] == 0
 
 
 def test_page_is_made_of_what_its_spec_says(page, study):
