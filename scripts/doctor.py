@@ -6,7 +6,6 @@ how far off they were. Values of secrets are never shown.
 """
 
 import argparse
-import csv
 import os
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from refusal.errors import UserError
 from refusal.judges.base import Item
 from refusal.judges.kinds import load_judge
 from refusal.provenance import ROOT
+from refusal.report.origins import times
 from refusal.study import combination_ids, read_study
 
 # This file's folder stands first on the path, and scripts there would hide packages of the same name.
@@ -140,25 +140,15 @@ def _expected(study, names, sizes, cards):
     memory = 0.9 * sum(card.free for card in cards) if cards else 0.25 * _free_memory()
     gauge = gauged(sizes, dtype, estimate.decoding_rows(study, names, sizes, dtype, memory))
     spans = {work.stage: estimate.seconds(work, sizes, dtype, gauge) for work in works} | {"the rest": estimate.AROUND}
-    took = {stage: _took(study.name, stage) for stage in spans}
+    took = {one["job"]: doctor.duration(one["seconds"]) for one in times(Path("logs", study.name))}
     rows = [
-        (stage, *map(doctor.duration, estimate.together([span])), doctor.duration(took[stage]) if took[stage] else "")
-        for stage, span in spans.items()
+        (stage, *map(doctor.duration, estimate.together([span])), took.get(stage, "")) for stage, span in spans.items()
     ]
     whole = [doctor.duration(part) for part in estimate.together(spans.values())]
     rows = [("expected", "at least", "about", "at most", "took last"), *rows, ("all", *whole, "")]
     rates = f"{gauge.wide / 1e9:,.0f} and {gauge.narrow / 1e9:,.0f} GFLOP/s, {gauge.bandwidth / 1e9:,.0f} GB/s"
     said = [doctor.table(rows), f"On {gauge.device}, at {rates} measured now."]
-    return [*said, "Took last: with the settings that it had then."] if any(took.values()) else said
-
-
-def _took(name, stage):
-    """Seconds of a stage when it last ran, by Snakemake's record; None where it has not."""
-    file = Path("logs", name, f"{stage}.tsv")
-    if not file.is_file():
-        return None
-    with file.open() as opened:
-        return float(next(csv.DictReader(opened, delimiter="\t"))["s"])
+    return [*said, "Took last: with the settings that it had then."] if any(stage in took for stage in spans) else said
 
 
 def _costs(study, names):

@@ -85,17 +85,10 @@ def _type(node):
     if "anyOf" in node:
         return " or ".join(_type(one) for one in node["anyOf"])
     kinds = [node["type"]] if isinstance(node.get("type"), str) else list(node.get("type", ["object"]))
-    words = {
-        "array": "list",
-        "object": "mapping",
-        "string": "text",
-        "boolean": "true or false",
-        "integer": "whole number",
-    }
-    said = " or ".join(words.get(kind, kind) for kind in kinds)
+    said = " or ".join(WORDS.get(kind, kind) for kind in kinds)
     if inner := node.get("items", {}).get("type"):
-        said = said.replace("list", f"list of {words.get(inner, inner)}s" if inner != "string" else "list of texts")
-    bounds = [f"{words} {node[key]}" for key, words in BOUNDS.items() if key in node]
+        said = said.replace("list", f"list of {WORDS.get(inner, inner)}s" if inner != "string" else "list of texts")
+    bounds = [f"{how} {node[key]}" for key, how in BOUNDS.items() if key in node]
     return f"{said}, {', '.join(bounds)}" if bounds else said
 
 

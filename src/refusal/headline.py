@@ -40,3 +40,8 @@ def chosen(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
         # stable: ties go to the better rank
         rows[name] = scored.sort_values("bypass", kind="stable").head(1)
     return rows
+
+
+def roles(table: pd.DataFrame) -> dict[str, str]:
+    """The combinations that these rows are of, as far as there are such."""
+    return {role: rows.combination.iloc[0] for role, rows in chosen(table).items() if len(rows)}

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from refusal.artifacts import atomic
 from refusal.checking import branch, find_faults, read_yaml, refuse
 from refusal.errors import UserError
@@ -45,6 +47,6 @@ def rendered(values: Mapping[str, Any], notes: Mapping[str, str]) -> str:
         lines += textwrap.wrap(said, _COLUMNS, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
         # JSON is YAML, and quotes what would be read as another type
         value = values[key]
-        plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z][\w./-]*", value) and value not in ("null", "true")
+        plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z][\w./-]*", value) and yaml.safe_load(value) == value
         lines.append(f"{key}: {value if plain else json.dumps(value)}")
     return "\n".join(lines) + "\n"

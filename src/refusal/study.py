@@ -12,7 +12,6 @@ from refusal.checking import find_faults, read_judge, read_yaml, refuse
 from refusal.errors import UserError
 from refusal.provenance import ROOT
 
-SPLITS = ("train", "val", "test")
 KINDS = ("harmful", "harmless", "borderline")
 
 

@@ -76,7 +76,7 @@ def write_study(folder: Path, found=None) -> Path:
     agreed = {"first": "substring", "second": "other", "set": "all", "raters": 2, "n": 1100, "valid": 1100}
     agreed |= {"agreement": 0.9, "agreement_low": 0.8, "agreement_high": 0.95, "kappa": 0.7}
     agreed |= {"kappa_low": float("nan"), "kappa_high": float("nan")}
-    write_table(folder / "agreement.csv", pd.DataFrame([agreed]))
+    write_table(folder / "agreement.csv", pd.DataFrame([agreed, agreed | {"set": "harmful", "kappa": 0.1}]))
     for name, one in found.items():
         at = folder / "combinations" / name
         verdicts = one.verdicts["harmful", "substring"]

@@ -34,6 +34,13 @@ class TestCostMatched:
         assert figures["estimate"] == pytest.approx(0.98 * 0.01 - 0.5 * cost, abs=0.002 if noise < 0.1 else 1)
         assert (figures["n"], figures["rows"]) == (N, ROWS)
 
+    def test_a_cost_below_zero_counts_as_none(self):
+        """The single's CE falls: neither its gain nor its sign makes it cheaper than free."""
+        single = of("0", 50, -2.0, cost=-0.01, noise=0.002)
+        found = asked(study(**{"0": single}), "cost_matched")
+        assert found["figures"]["estimate"] == pytest.approx(0.98 * 0 - 0.5 * 0.02, abs=0.002)
+        assert found["answer"] == "no"
+
     @pytest.mark.parametrize(
         ("refused", "noise", "words"),
         [

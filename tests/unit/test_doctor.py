@@ -1,12 +1,14 @@
 """What a machine has of what a study needs, each by itself: ok, warn or missing, with what to do."""
 
+import re
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import script
 
-from refusal import doctor
+from refusal import doctor, hub
 from refusal.checking import read_yaml
 from refusal.doctor import GIB, Card, Found
 from refusal.errors import UserError
@@ -121,6 +123,10 @@ class TestSecrets:
         (_, found) = doctor.secrets(study("llama3", judges=["substring", "rubric"]), None, {})
         assert found == Found("TOGETHER_API_KEY", "missing", "not set, and needed by rubric: export the service's key")
 
+    def test_a_key_of_spaces_is_none(self):
+        _, found = doctor.secrets(study("llama3", judges=["rubric"]), None, {"TOGETHER_API_KEY": " \n"})
+        assert found.state == "missing"
+
     def test_values_are_never_shown(self):
         secret = {"HF_TOKEN": "hf_abc", "TOGETHER_API_KEY": "xyz"}
         found = doctor.secrets(study("llama3", judges=["rubric"]), True, secret)
@@ -174,14 +180,30 @@ class TestScript:
             code = error.code
         return code, capsys.readouterr().out
 
-    def test_a_study_that_can_start(self, capsys, monkeypatch, tmp_path):
+    @pytest.mark.parametrize("loss", [None, 36000.0])
+    def test_a_study_that_can_start(self, capsys, monkeypatch, loss):
         monkeypatch.chdir(ROOT)
+        jobs = [] if loss is None else [{"job": "loss", "seconds": loss}]
+        monkeypatch.setattr("refusal.report.origins.times", lambda folder: jobs)
         code, said = self.run(capsys, "--model", "tiny")
         assert code == 0
         assert "29 combinations, 8,700 responses; from nothing:" in said
-        assert said.splitlines()[-1].startswith("On c")
+        assert ("Took last: with the settings that it had then." in said) == bool(jobs)
+        assert [line.split()[-2:] == ["10.0", "h"] for line in said.splitlines() if line.startswith("loss ")] == [
+            bool(jobs)
+        ]
+        assert re.search(r"^On c.* measured now\.$", said, re.MULTILINE)
         for stage in ("prompts", "completions_harmful", "loss", "the rest", "all"):
             assert f"\n{stage} " in said
+
+    @pytest.mark.parametrize(("cached", "disks"), [(None, ["disk of HF_HOME", "disk"]), (Path(), ["disk"])])
+    def test_room_for_weights_that_are_to_be_downloaded(self, monkeypatch, tmp_path, cached, disks):
+        monkeypatch.setenv("HF_HOME", str(tmp_path))
+        monkeypatch.setattr(hub, "cached_weights", lambda *_: cached)
+        sizes = SimpleNamespace(weights=lambda dtype: 16e9)
+        memory, *found = script("doctor")._room(study("llama3"), ["none", "0"], sizes, [])
+        assert [memory.what, *(one.what for one in found)] == ["memory", *disks]
+        assert found[0].said.startswith(f"{tmp_path}: needs about 16.0 GB") == (cached is None)
 
     def test_values_on_the_command_line_as_for_snakemake(self, capsys, monkeypatch, tmp_path):
         monkeypatch.chdir(ROOT)

@@ -95,6 +95,15 @@ class TestWorks:
         assert found["combination_scores"].logits == ((2 * len(names) + 1) * counts["val"],) * 2
         assert found["prompts"].logits == (2 * (counts["train"] + counts["val"]),) * 2
 
+    def test_loss_is_that_of_the_model_s_own_responses_too(self):
+        loss = read_yaml(ROOT / "config/config.yaml")["loss"]
+        whole, texts = (
+            self.works(*study(loss=loss | {"on_distribution": one}))["loss"].tokens for one in (True, False)
+        )
+        one, names = study()
+        per_prompt = (whole[1] - texts[1]) / (len(names) * one.settings["prompts"]["counts"]["test"])
+        assert per_prompt == pytest.approx(estimate.tokens_of(Path(one.prompt_files["harmless_test"])) + 2 + 24)
+
     def test_a_full_sweep_is_all_candidates_of_all_layers(self):
         ranking = read_yaml(ROOT / "config/config.yaml")["ranking"] | {"sweep": "full"}
         full, screened = (

@@ -110,6 +110,9 @@ def test_places_without_a_study(at):
         f" new-model, then run {COMMAND.format('NAME')}"
     )
 
+    (at / "one" / "model.json").unlink()
+    assert refused(of_place, "weights", at, root).startswith(f"{at}/one/model.json: not made yet: run")
+
 
 def test_made_from_others_than_those_that_are_there_now(at):
     folder, root = at / "one", at.parent

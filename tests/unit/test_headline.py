@@ -9,6 +9,7 @@ ROWS = [
     ["none", "none", 0, 0, 5.0, 1.0, 0.0],
     ["0", "ablation", 1, 1, -1.0, 0.5, 0.01],
     ["1", "ablation", 1, 1, -1.0, 0.25, 0.02],
+    ["2", "ablation", 1, 1, 3.0, 0.75, 0.02],
     ["0-1", "ablation", 2, 1, -9.0, 0.75, 0.03],
     ["0-2", "ablation", 2, 2, -8.0, 0.0, float("nan")],
     ["random-k2-s0", "random", 2, 2, -10.0, 1.0, 0.04],
@@ -29,4 +30,4 @@ def test_best_by_val_of_distinct_directions_and_what_was_not_measured_is_left_ou
 
 
 def test_without_pairs_there_is_no_best_pair():
-    assert list(headline(table(ROWS[:3]), "j")) == ["baseline", "best_single"]
+    assert list(headline(table(ROWS[:4]), "j")) == ["baseline", "best_single"]

@@ -55,6 +55,10 @@ def test_the_list_is_whole():
     assert not any(f"{name}.".startswith("refusal.model.") for name in LIGHT)
 
 
+def test_every_folder_is_a_package_which_an_installation_takes_along():
+    assert not [path for path in SOURCE.rglob("*.py") if not path.with_name("__init__.py").is_file()]
+
+
 @pytest.fixture(scope="module")
 def found():
     return loaded(sorted({*LIGHT, *RULES, "refusal.model.loading"}))

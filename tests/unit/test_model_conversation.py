@@ -152,6 +152,7 @@ def test_no_room_in_the_context(chat):
 
 def test_sampled_as_the_study_samples(chat):
     sampling, found = Sampling(1.5, 0.95, 3), {}
+    chat = dataclasses.replace(chat, system_prompt="Be brief.")
     ids = chat.encode_for_responses([{"id": "a", "instruction": "One"}])
     complete(
         chat, ids, {"0-1": PAIR.intervention}, NEW, Room(1), lambda _, rows: found.update(one=rows[0]), sampling,

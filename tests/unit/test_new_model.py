@@ -59,6 +59,11 @@ class TestWriteModel:
         }
         assert all(len(line) <= 120 for line in (project / file).read_text().splitlines())
 
+    @pytest.mark.parametrize("path", ["no", "False", "weights/m", "1e5"])
+    def test_a_folder_is_read_as_it_was_named(self, project, path):
+        values = {"source": "local", "path": path, "dtype": "float32", "refusal_tokens": "auto"}
+        assert read_yaml(project / write_model("new", values, project))["path"] == path
+
     @pytest.mark.parametrize("name", ["", "a/b", ".a", "a b", "-a"])
     def test_a_bad_name(self, project, name):
         with pytest.raises(

@@ -25,6 +25,7 @@ from refusal.plots.figures import FIGURES
 from refusal.plots.files import png
 from refusal.plots.style import FOREGROUND, VERMILLION
 from refusal.provenance import verify
+from refusal.statistics import wilson
 
 ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -169,6 +170,8 @@ class TestScores:
         assert [title(axes).split(":")[0] for axes in (induce, kl, bypass)] == ["induce", "kl", "bypass"]
         ranked = made.ranking[made.ranking["rank"].notna()]
         assert texts(bypass) == {str(int(row["rank"])): (row.layer, row.position + 2) for _, row in ranked.iterrows()}
+        thresholds = [[line.get_ydata()[0] for line in axes.lines] for axes in figure.axes if not title(axes)]
+        assert thresholds == [[0.0], [0.1], []]  # no bypass score is above 0
         # each panel has those that have fallen by then: zero directions, low induce (layer 1), high kl, late layers
         for axes, cells in ((induce, [2, 2, 0, 4]), (kl, [2, 2, 1, 4]), (bypass, [2, 2, 1, 4])):
             assert [hatched(axes, hatch) for hatch in ("----", "\\\\\\\\", "xxxx", "////")] == cells
@@ -253,7 +256,15 @@ class TestRefusals:
         ]  # fmt: skip
         bold = [one.get_text() for one in harmful.get_yticklabels() if one.get_fontweight() == "bold"]
         assert bold == ["0", "0-2"]
+        dotted = [
+            line.get_xdata() for axes in (harmful, harmless) for line in axes.lines if line.get_linestyle() == ":"
+        ]
+        assert dotted == [[1.0, 1.0], [0.03, 0.03]]
         places = points(harmful)
+        bounds = wilson(2, 100)
+        assert [line.get_ydata()[0] for line in harmful.lines if list(line.get_xdata()) == pytest.approx(bounds)] == [
+            places["0-2: 2% (95% 1% to 7%) of harmful refused"][1]
+        ]
         assert places["0-2: 2% (95% 1% to 7%) of harmful refused"][0] == 0.02
         draws = [y for said, (_, y) in places.items() if said.startswith("random-k1")]
         assert len({round(y) for y in draws}) == 1

@@ -22,7 +22,7 @@ from refusal.errors import UserError
 from refusal.provenance import verify
 from refusal.report.comparison import Findings, compared
 from refusal.report.conclusion import conclude
-from refusal.report.contents import headlines
+from refusal.report.contents import headlines, settings
 from refusal.report.discretion import HIDDEN, discreet
 from refusal.report.figures import embedded, read_figures
 from refusal.report.origins import costs, origins, times
@@ -218,6 +218,20 @@ def test_page_says_the_answer_plots_claims_and_figures_without_its_script(page, 
     assert f"<dt>harmful refused, substring</dt><dd>{meaning}</dd>" in visible
 
 
+def test_agreement_is_that_over_all_sets(page, study):
+    first, _ = read_table(study / "agreement.csv").to_dict("records")
+    said = f"{first['valid']:,} of {first['n']:,}</td><td>90.0% (80.0% to 95.0%)</td><td>0.700"
+    assert page.count(f"{first['first']}, {first['second']}</th><td>") == page.count(said) == 1
+
+
+def test_of_many_sources_some_are_named_and_the_others_counted():
+    model = {"architecture": "A", "layers": 2, "width": 8}
+    origin = {"stages": [], "sources": [{"path": str(number), "sha256": "a"} for number in range(45)]}
+    found = settings({}, model, origin)
+    assert (len(found["sources"]), found["more_sources"]) == (40, 5)
+    assert settings({}, model, origin | {"sources": []})["more_sources"] == 0
+
+
 def test_page_is_made_of_what_its_spec_says(page, study):
     verify([study / "report.html"])
     spec = read_json(study / "report.html.spec.json")
@@ -366,11 +380,11 @@ def test_origins_name_stages_in_order_and_sources(tmp_path, monkeypatch):
         (tmp_path / name).write_text(name)
     run = {"dtype": "float32", "device": "cpu", "versions": {"torch": "2"}, "items": ["x"]}
     stamp(tmp_path / "first", Spec("one", "aa", {}), {"in": tmp_path / "source"}, run)
-    stamp(tmp_path / "second", Spec("two", "bb", {}), {"in": tmp_path / "first"})
+    stamp(tmp_path / "second", Spec("after", "bb", {}), {"in": tmp_path / "first"})
     found = origins([tmp_path / "second", tmp_path / "first"])
     assert [(one["stage"], one["files"], one["code"], one["runs"]) for one in found["stages"]] == [
         ("one", 1, ["aa"], ["float32, cpu, torch 2"]),
-        ("two", 1, ["bb"], []),
+        ("after", 1, ["bb"], []),
     ]
     assert [one["path"] for one in found["sources"]] == ["source"]
 

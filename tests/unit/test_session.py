@@ -1,6 +1,7 @@
 """A chat's commands and lines, with a conversation that stands in for the model's."""
 
 import io
+import json
 import signal
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ class Parrot:
         self.asked.append((prompt, [one.id for one in versions], len(self.turns)))
         if prompt == "too long":
             raise UserError("no room")
-        scores = {one.id: 1.5 for one in versions} if scored else {}
+        scores = {one.id: 1.5 - number for number, one in enumerate(versions)} if scored else {}
         if scored:
             yield Turn(prompt, scores, ())
         text = "" if prompt == "hush" else prompt
@@ -93,11 +94,12 @@ def test_compare_and_score():
         ["two", "two"],
         [
             "refusal score of each turn: shown",
-            "refusal score: none +1.50   0 +1.50",
+            "refusal score: none +1.50   0 +0.50",
             "none",
             "0, goes into the history",
         ],
     )
+    assert chat.say("/history")[1][-2:] == ["2. 0, refusal score +0.50", "two"]
     assert chat.say("/compare", "/score", "three") == (
         ["three"],
         ["the baseline no longer replies beside", "refusal score of each turn: no longer shown"],
@@ -162,6 +164,15 @@ def test_an_empty_answer_leaves_nothing():
     chat = Chat()
     assert chat.say("hush") == ([""], ["(no answer: neither it nor your message is in the history)"])
     assert chat.talk.turns == []
+
+
+def test_turns_are_numbered_as_they_stand_in_the_history():
+    out, talk = io.StringIO(), Parrot()
+    session = Session(talk, versions, Screen(out, io.StringIO(), as_json=True))
+    for line in ("one", "hush", "two"):
+        session.say(line)
+    rows = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [(row["turn"], row["response"]) for row in rows] == [(1, "one"), (2, ""), (2, "two")]
 
 
 def test_ctrl_c_stops_a_reply_and_what_was_said_stays():

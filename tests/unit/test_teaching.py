@@ -18,7 +18,7 @@ from refusal.model.specimens import specimen
 from refusal.provenance import verify
 from teaching.lessons import draw
 from teaching.refusals import OPENINGS, refusals
-from teaching.training import Course, Row, adapt, end_of_turn, reply_loss, rows, teach, train
+from teaching.training import Course, Row, _batches, adapt, end_of_turn, reply_loss, rows, teach, train
 
 ROOT = Path(__file__).parents[2]
 COURSE = Course(steps=20, batch_rows=4, learning_rate=2e-2, rank=4, seed=0)
@@ -175,6 +175,14 @@ class TestTraining:
             merged = adapted.merge_and_unload()
             torch.testing.assert_close(merged(input_ids=ids).logits, wanted, rtol=1e-4, atol=1e-4)
         assert not any("lora" in name for name in merged.state_dict())
+
+    def test_every_lesson_comes_once_before_one_comes_again(self):
+        taught = [Row([1], [number]) for number in range(6)]
+        found = list(_batches(taught, Course(steps=3, batch_rows=4, learning_rate=1.0, rank=1, seed=0)))
+        assert [len(batch) for batch in found] == [4] * 3
+        order = [row.reply[0] for batch in found for row in batch]
+        assert sorted(order[:6]) == sorted(order[6:]) == list(range(6))
+        assert order[:6] != order[6:]
 
     def test_a_loss_that_is_no_number(self, at):
         chat = load(at / "description.json")

@@ -8,7 +8,7 @@ import pandas as pd
 
 from refusal.combinations import CONTROLS
 from refusal.filters import Filters
-from refusal.headline import chosen
+from refusal.headline import roles
 from refusal.measured import ADDED
 from refusal.summary import judged_sets
 
@@ -42,7 +42,7 @@ class Tables:
     @cached_property
     def chosen(self) -> dict[str, str]:
         """`baseline`, `best_single`, `best_pair` -> combination, as far as there are such."""
-        return {name: row.combination.iloc[0] for name, row in chosen(self.summary).items() if len(row)}
+        return roles(self.summary)
 
     @cached_property
     def picked(self) -> set[str]:

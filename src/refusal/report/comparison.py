@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from refusal.headline import roles
 from refusal.report.conclusion import QUESTION, conclude
 from refusal.report.contents import headlines
-from refusal.report.tables import cost, roles
+from refusal.report.tables import cost
 from refusal.summary import cost_columns
 
 

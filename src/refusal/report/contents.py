@@ -7,11 +7,12 @@ from typing import Any
 import pandas as pd
 
 from refusal.combinations import parse
+from refusal.headline import roles
 from refusal.report.conclusion import QUESTION, conclude
 from refusal.report.discretion import discreet
 from refusal.report.figures import Figure
 from refusal.report.pages import packed
-from refusal.report.tables import TAGS, columns, cost, figure, percent, roles, rows
+from refusal.report.tables import TAGS, columns, cost, figure, percent, rows
 from refusal.summary import cost_columns
 
 _MANY_SOURCES = 40  # of which a page shows no more: the sidecars have them all

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from refusal.headline import chosen
+from refusal.headline import roles
 from refusal.study import KINDS
 from refusal.summary import cost_columns
 
@@ -67,11 +67,6 @@ def kind_of(kind: str) -> str:
 def percent(n: int) -> Callable[[float], str]:
     """A way to write shares of n prompts."""
     return figure(".1%" if n > _MANY else ".0%")
-
-
-def roles(table: pd.DataFrame) -> dict[str, str]:
-    """The combinations to look at first: `baseline`, `best_single` and `best_pair` on val; those that there are."""
-    return {role: rows.combination.iloc[0] for role, rows in chosen(table).items() if len(rows)}
 
 
 def cost(row: Mapping[str, Any], column: str) -> str:
