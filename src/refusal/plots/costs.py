@@ -7,7 +7,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from refusal.plots import style
 from refusal.plots.style import FOREGROUND, Drawn
 from refusal.plots.tables import UNKNOWN, Tables, counted, listed, text
-from refusal.summary import cost_columns
+from refusal.summary import corpus_of, cost_columns
 
 _TITLE = "Harmful test prompts complied with, against what the ablation costs"
 _KL = "kl"
@@ -61,11 +61,7 @@ def _panel(axes: Axes, tables: Tables, cost: str, up: str) -> None:
 
 
 def _named(cost: str) -> str:
-    return (
-        "KL on harmless val prompts"
-        if cost == _KL
-        else f"CE on {cost.removeprefix('ce_').removesuffix('_delta')}, above none"
-    )
+    return "KL on harmless val prompts" if cost == _KL else f"CE on {corpus_of(cost)}, above none"
 
 
 def _words(tables: Tables, shown: list[str], up: str) -> tuple[str, str]:
@@ -95,7 +91,7 @@ def _words(tables: Tables, shown: list[str], up: str) -> tuple[str, str]:
 
 
 def _short(cost: str) -> str:
-    return "KL" if cost == _KL else f"CE on {cost.removeprefix('ce_').removesuffix('_delta')}"
+    return "KL" if cost == _KL else f"CE on {corpus_of(cost)}"
 
 
 def _cost(row: pd.Series, cost: str) -> str:

@@ -10,7 +10,7 @@ from refusal.headline import roles
 from refusal.report.conclusion import QUESTION, conclude
 from refusal.report.contents import headlines
 from refusal.report.tables import cost
-from refusal.summary import cost_columns
+from refusal.summary import corpus_of, cost_columns
 
 
 class Findings(NamedTuple):
@@ -55,7 +55,7 @@ def _costs(table: pd.DataFrame) -> list[dict[str, Any]]:
     ablated = {role: name for role, name in roles(table).items() if role != "baseline"}
     return [
         {
-            "corpus": column.removeprefix("ce_").removesuffix("_delta"),
+            "corpus": corpus_of(column),
             **{role: cost(known.loc[name], column) for role, name in ablated.items()},
         }
         for column in cost_columns(table)

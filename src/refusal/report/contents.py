@@ -13,7 +13,7 @@ from refusal.report.discretion import discreet
 from refusal.report.figures import Figure
 from refusal.report.pages import packed
 from refusal.report.tables import TAGS, columns, cost, figure, percent, rows
-from refusal.summary import cost_columns
+from refusal.summary import corpus_of, cost_columns
 
 _MANY_SOURCES = 40  # of which a page shows no more: the sidecars have them all
 
@@ -82,7 +82,7 @@ def headlines(table: pd.DataFrame, judge: str) -> Iterable[dict[str, Any]]:
     for role, name in roles(table).items():
         row = known.loc[name]
         paid = [
-            f"CE on {column.removeprefix('ce_').removesuffix('_delta')} {cost(row, column)} nats/token"
+            f"CE on {corpus_of(column)} {cost(row, column)} nats/token"
             for column in cost_columns(table)[:1]
             if role != "baseline"
         ]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from refusal.headline import roles
 from refusal.study import KINDS
-from refusal.summary import cost_columns
+from refusal.summary import corpus_of, cost_columns
 
 TAGS = {"baseline": "baseline", "best_single": "best single", "best_pair": "best pair"}
 
@@ -197,7 +197,7 @@ def _rates(prompts: str, judge: str, n: int, first: bool) -> list[Column]:
 def _costs(table: pd.DataFrame) -> list[Column]:
     made = []
     for number, delta in enumerate(cost_columns(table)):
-        corpus = delta.removeprefix("ce_").removesuffix("_delta")
+        corpus = corpus_of(delta)
         group = f"cost on {corpus}"
         made += [
             _bounded(

@@ -7,8 +7,6 @@ from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from refusal.artifacts import read_json, read_table, sha256
 from refusal.bases import Ranked
 from refusal.checking import read_yaml
@@ -127,18 +125,22 @@ def figures(study: Finished) -> Figures:
     files = {path.parents[1] / role: used for role, used in _made_from(path).items()}
     if any(file.name == "basis.safetensors" and sha256(file) != used for file, used in files.items() if file.exists()):
         return Figures("", {})
+    from refusal.summary import corpus_of, cost_columns  # pandas with it, which a terminal needs none of
+
     table = read_table(path)
-    rates, sets = {}, [column.removesuffix("_n") for column in table if re.fullmatch(r"[a-z]+_n", column)]
-    judge, asked = "", ""
-    for name in sets:
+    judge, rates, asked = "", {}, {}
+    for name in [column.removesuffix("_n") for column in table if re.fullmatch(r"[a-z]+_n", column)]:
         end = re.compile(rf"{name}_(.+)_refusal_rate")
         if judged := next(filter(None, map(end.fullmatch, table)), None):
+            judge = judge or judged[1]
             rates[f"{name} refused"] = judged[0], ".0%"
-            judge, asked = judge or f"refused: by {judged[1]}", asked or f", n = {table[f'{name}_n'].max():.0f}"
-    costs = {f"CE {column[3:-6]}": (column, "+z.3f") for column in table if re.fullmatch(r"ce_.+_delta", column)}
+            asked[name] = f"{table[f'{name}_n'].max():.0f}"
+    costs = {f"CE {corpus_of(column)}": (column, "+z.3f") for column in cost_columns(table)}
     shown = {**rates, **costs, "bypass": ("bypass", "z.2f"), "KL": ("kl", "z.3f")}
+    alike = len(set(asked.values())) == 1
+    numbers = [next(iter(asked.values()))] if alike else [f"{number} {name}" for name, number in asked.items()]
     return Figures(
-        judge + asked,
+        f"refused: by {judge}, n = {', '.join(numbers)}" if judge else "",
         {
             row["combination"]: {words: _with_interval(row, column, form) for words, (column, form) in shown.items()}
             for _, row in table.iterrows()
@@ -146,7 +148,7 @@ def figures(study: Finished) -> Figures:
     )
 
 
-def _with_interval(row: pd.Series, column: str, form: str) -> str:
+def _with_interval(row: Mapping[str, Any], column: str, form: str) -> str:
     """A figure of the summary and its 95% interval, where it has one."""
     if isnan(row[column]):
         return ""
